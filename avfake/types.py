@@ -1,0 +1,203 @@
+"""What travels between the stages: frozen dataclasses, no I/O, no models.
+
+Conventions, everywhere in avfake: fake = 1; logits inside, probabilities at the edge; time is
+seconds on the clip's own clock (pts), never a frame index; boxes are (left, top, right, bottom)
+in pixels of the upright picture.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+BRANCHES = ("visual", "audio", "lipsync")
+SAMPLE_RATE = 16_000
+"""Hz of every sound inside avfake (mono, float32 in [-1, 1])."""
+FRAME_RATE = 25.0
+"""Pictures a second on which tracks and lip-sync live."""
+
+
+class AvfakeError(Exception):
+    """A fault that is the input's or the set-up's, told in one sentence for the user.
+
+    `reason` is a stable snake_case code; `str(error)` is the sentence.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """What the container says, checked as far as decoding went."""
+
+    duration: float | None  # seconds
+    width: int | None  # pixels, upright
+    height: int | None
+    fps: float | None
+    video_codec: str | None
+    audio_codec: str | None
+    sample_rate: int | None  # Hz, as stored
+    rotation: int = 0  # degrees clockwise, applied before anything sees a picture
+    is_image: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "duration": _rounded(self.duration, 3),
+            "width": self.width,
+            "height": self.height,
+            "fps": _rounded(self.fps, 3),
+            "video_codec": self.video_codec,
+            "audio_codec": self.audio_codec,
+            "sample_rate": self.sample_rate,
+            "rotation": self.rotation,
+        }
+
+
+@dataclass(frozen=True)
+class Sound:
+    """Mono sound on the clip's clock.
+
+    `samples`: float32 [n] in [-1, 1] at 16 kHz; `start`: time in seconds of `samples[0]`, so that
+    the offset between sound and picture survives (it may be negative or positive).
+    """
+
+    samples: np.ndarray
+    start: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.samples.ndim != 1 or self.samples.dtype != np.float32:
+            raise ValueError("Sound.samples must be one-dimensional float32")
+
+    @property
+    def duration(self) -> float:
+        return len(self.samples) / SAMPLE_RATE
+
+    @property
+    def end(self) -> float:
+        return self.start + self.duration
+
+    def between(self, start: float, end: float) -> np.ndarray:
+        """Samples of [start, end) seconds; silence (zeros) where the sound does not reach."""
+        count = round((end - start) * SAMPLE_RATE)
+        first = round((start - self.start) * SAMPLE_RATE)
+        window = np.zeros(count, np.float32)
+        low, high = max(first, 0), min(first + count, len(self.samples))
+        if high > low:
+            window[low - first : high - first] = self.samples[low:high]
+        return window
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One face in one picture.
+
+    `box`: float32 [4]; `points`: float32 [5, 2] (right eye, left eye, nose, right and left mouth
+    corner, as the person has them) or None where a finder gives none; `score` in [0, 1].
+    """
+
+    box: np.ndarray
+    score: float
+    points: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Track:
+    """One face over time.
+
+    `times`: float64 [n] seconds, rising; `boxes`: float32 [n, 4]; `found`: bool [n], True where the
+    finder saw the face and False where motion or interpolation carried it.
+    """
+
+    index: int
+    times: np.ndarray
+    boxes: np.ndarray
+    found: np.ndarray
+
+    def __post_init__(self) -> None:
+        if not len(self.times) == len(self.boxes) == len(self.found):
+            raise ValueError("a track needs one time, one box and one flag a frame")
+
+    @property
+    def start(self) -> float:
+        return float(self.times[0])
+
+    @property
+    def end(self) -> float:
+        return float(self.times[-1])
+
+
+@dataclass(frozen=True)
+class Window:
+    """A scored stretch of time. `track` is None for sound."""
+
+    start: float
+    end: float
+    logit: float
+    track: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "start": round(self.start, 3),
+            "end": round(self.end, 3),
+            "track": self.track,
+            "fake_probability": probability(self.logit),
+        }
+
+
+@dataclass(frozen=True)
+class BranchScore:
+    """What one branch answers.
+
+    `status`: "ok"; "absent" (nothing to judge, `reason` says what is missing); "failed" (the
+    branch broke, `reason` says how). `logit` is a number exactly when the status is "ok".
+    `details` holds the branch's own measurements (lip-sync: offset_ms, confidence).
+    """
+
+    status: str
+    reason: str | None = None
+    logit: float | None = None
+    windows: tuple[Window, ...] = ()
+    details: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.status not in ("ok", "absent", "failed"):
+            raise ValueError(f"unknown branch status {self.status!r}")
+        if (self.status == "ok") != (self.logit is not None):
+            raise ValueError("a branch has a logit exactly when it is ok")
+        if self.logit is not None and not math.isfinite(self.logit):
+            raise ValueError("a branch logit must be finite")
+
+    @classmethod
+    def absent(cls, reason: str) -> BranchScore:
+        return cls("absent", reason)
+
+    @classmethod
+    def failed(cls, reason: str) -> BranchScore:
+        return cls("failed", reason)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "status": self.status,
+            "reason": self.reason,
+            "fake_probability": None if self.logit is None else probability(self.logit),
+            **{name: _rounded(value, 3) for name, value in self.details.items()},
+            "windows": [window.to_dict() for window in self.windows],
+        }
+
+
+def probability(logit: float) -> float:
+    """Logistic function, without overflow, rounded to 4 places (what a user reads)."""
+    if logit >= 0:
+        return round(1.0 / (1.0 + math.exp(-logit)), 4)
+    odds = math.exp(logit)
+    return round(odds / (1.0 + odds), 4)
+
+
+def _rounded(value: float | None, places: int) -> float | None:
+    return None if value is None else round(float(value), places)
