@@ -1,0 +1,370 @@
+"""The only decoder: a file becomes sound and pictures, each with its time in seconds.
+
+FFmpeg (through PyAV) reads from one Python file object with an allow-list of containers, so a file
+cannot make the demuxer open another file or an address. Nothing but a regular file is opened.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import av
+import av.error
+import cv2
+import numpy as np
+
+from avfake.types import FRAME_RATE, SAMPLE_RATE, AvfakeError, MediaInfo, Sound
+
+CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg,"
+    "wav,w64,aiff,flac,mp3,aac,amr,h264,hevc,ivf"
+)
+"""FFmpeg demuxers that may be used: no playlists, no concatenations, no image sequences."""
+IMAGE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM")
+LUMA_SIDE = 960  # longest side of the grey pictures for finding, tracking and mouths
+COLOUR_SIDE = 1920  # longest side of the colour pictures for face crops
+MAX_PIXELS = 40_000_000  # a picture larger than this is refused rather than decoded
+MAX_SECONDS = 3600.0  # longer clips are judged on their first hour, with a warning
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture on the regular time grid.
+
+    `time`: seconds; `luma`: uint8 [h, w], full range, longest side <= 960; `colour`: uint8 RGB
+    [H, W, 3], longest side <= 1920, on every n-th picture and None on the others; `scale`:
+    pixels of the upright original a pixel of `luma`.
+    """
+
+    time: float
+    luma: np.ndarray
+    scale: float
+    colour: np.ndarray | None
+
+
+class Clip:
+    """An opened media file. Use as a context manager.
+
+    `info` is known at once; `sound()` and `pictures()` each decode their stream once. `warnings`
+    fills while decoding: "partial_decode" (some of the file could not be decoded), "truncated"
+    (only the first hour was read).
+
+    Raises AvfakeError with reason `not_found`, `not_a_file`, `not_readable`, `empty_file`,
+    `not_media`, `no_streams` or `too_large`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.warnings: list[str] = []
+        self._container: Any = None
+        self._origin = 0.0  # the container's start on its own clock, seconds
+        self._video_duration = 0.0  # as the stream claims; 0 where it claims nothing
+        self._still: np.ndarray | None = None
+        self._file = _open_regular(self.path)
+        try:
+            head = self._file.read(16)
+            self._file.seek(0)
+            if not head:
+                raise AvfakeError("empty_file", f"{self.path.name} is empty.")
+            if head.startswith(IMAGE_SIGNATURES) or (
+                head.startswith(b"RIFF") and head[8:12] == b"WEBP"
+            ):
+                self._still = _read_still(self._file.read(), self.path.name)
+                height, width = self._still.shape[:2]
+                self.info = MediaInfo(None, width, height, None, None, None, None, is_image=True)
+            else:
+                self._reopen()
+                self.info = self._probe()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Clip:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file. Safe to call twice."""
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+        self._file.close()
+
+    @property
+    def has_picture(self) -> bool:
+        return self._still is not None or self.info.video_codec is not None
+
+    @property
+    def has_sound(self) -> bool:
+        return self.info.audio_codec is not None
+
+    def sound(self) -> Sound | None:
+        """All sound as mono 16 kHz; None where the clip has none that can be decoded.
+
+        Gaps and jumps of more than 50 ms in the stream's own times become silence, so that sound
+        and picture stay together.
+        """
+        if not self.has_sound:
+            return None
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+        pieces: list[np.ndarray] = []
+        start: float | None = None
+        position = 0  # samples so far
+        for frame in self._decoded("audio"):
+            if frame.time is None:
+                continue
+            time = frame.time - self._origin
+            if start is None:
+                start = time
+            gap = round((time - start) * SAMPLE_RATE) - position
+            if gap > 0.05 * SAMPLE_RATE:
+                gap = min(gap, round(MAX_SECONDS * SAMPLE_RATE))
+                pieces.append(np.zeros(gap, np.float32))
+                position += gap
+            frame.pts = None  # the resampler keeps its own count; gaps are handled above
+            for output in resampler.resample(frame):
+                pieces.append(output.to_ndarray()[0].astype(np.float32, copy=False))
+                position += len(pieces[-1])
+            if time > MAX_SECONDS:
+                self._warn("truncated")
+                break
+        if start is None:
+            return None
+        for output in resampler.resample(None):
+            pieces.append(output.to_ndarray()[0].astype(np.float32, copy=False))
+        samples = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+        return Sound(np.clip(np.nan_to_num(samples), -1.0, 1.0), start)
+
+    def pictures(self, colour_every: int, rate: float = FRAME_RATE) -> Iterator[Picture]:
+        """Pictures at `rate` a second, each the frame nearest in time.
+
+        Colour comes with the first and then every `colour_every`-th picture: converting a frame
+        that no branch looks at costs more than all the rest of the work on it. A still image is
+        one picture at time 0.
+        """
+        if self._still is not None:
+            luma, scale = _shrunk(cv2.cvtColor(self._still, cv2.COLOR_RGB2GRAY))
+            yield Picture(0.0, luma, scale, self._still)
+            return
+        if self.info.video_codec is None:
+            return
+        first, count = 0.0, 0
+        held: tuple[float, Any] | None = None
+        for frame in self._decoded("video"):
+            if frame.time is None:
+                continue
+            time = frame.time - self._origin
+            if held is None:
+                first, held = time, (time, frame)
+                continue
+            if time <= held[0]:
+                continue  # a clock that runs back: keep the picture that came first
+            if time > MAX_SECONDS:
+                self._warn("truncated")
+                break
+            # Every grid point nearer to the held frame than to this one shows the held frame.
+            while first + count / rate - held[0] <= time - (first + count / rate):
+                yield self._picture(held[1], first + count / rate, count % colour_every == 0)
+                count += 1
+            held = (time, frame)
+        if held is not None and first + count / rate - held[0] <= 0.5 / rate:
+            yield self._picture(held[1], first + count / rate, count % colour_every == 0)
+            count += 1
+        if count / rate < 0.9 * min(self._video_duration, MAX_SECONDS) - 0.5:
+            self._warn("partial_decode")
+
+    def _picture(self, frame: Any, time: float, colour: bool) -> Picture:
+        if frame.width * frame.height > MAX_PIXELS:
+            raise AvfakeError(
+                "too_large", f"{self.path.name} has pictures of {frame.width}x{frame.height}."
+            )
+        luma, _ = _shrunk(_luma(frame))
+        turns = frame.rotation // 90 % 4  # counter-clockwise quarter turns
+        original = max(frame.width, frame.height)
+        rgb = None
+        if colour:
+            factor = min(1.0, COLOUR_SIDE / original)
+            size = {}
+            if factor < 1.0:
+                size = {
+                    "width": max(1, round(frame.width * factor)),
+                    "height": max(1, round(frame.height * factor)),
+                }
+            rgb = frame.to_ndarray(format="rgb24", **size)
+            rgb = np.ascontiguousarray(np.rot90(rgb, turns))
+        luma = np.ascontiguousarray(np.rot90(luma, turns))
+        return Picture(time, luma, original / max(luma.shape), rgb)
+
+    def _decoded(self, kind: str) -> Iterator[Any]:
+        """Frames of the first `kind` stream from its beginning; faults are counted, not fatal."""
+        # A fresh container rather than a seek: MPEG program streams lose frames when they seek.
+        self._reopen()
+        stream = getattr(self._container.streams, kind)[0]
+        stream.thread_type = "AUTO"
+        faults = 0
+        packets = self._container.demux(stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                break
+            except (av.error.FFmpegError, UnicodeDecodeError) as error:
+                log.debug("%s: demuxing stopped: %s", self.path.name, error)
+                faults += 1
+                break
+            try:
+                for frame in packet.decode():
+                    if getattr(frame, "is_corrupt", False):
+                        faults += 1
+                        continue
+                    yield frame
+            except av.error.FFmpegError as error:
+                log.debug("%s: %s", self.path.name, error)
+                faults += 1
+        if faults:
+            self._warn("partial_decode")
+
+    def _reopen(self) -> None:
+        if self._container is not None:
+            self._container.close()
+        self._file.seek(0)
+        self._container = _open_container(self._file, self.path.name)
+
+    def _warn(self, what: str) -> None:
+        if what not in self.warnings:
+            self.warnings.append(what)
+
+    def _probe(self) -> MediaInfo:
+        container = self._container
+        video = next((s for s in container.streams.video if not _is_cover(s)), None)
+        audio = next(iter(container.streams.audio), None)
+        if video is not None and video is not container.streams.video[0]:
+            video = None  # a cover picture first: a sound file
+        if video is None and audio is None:
+            raise AvfakeError(
+                "no_streams", f"{self.path.name} holds neither picture nor sound that can be read."
+            )
+        start = container.start_time
+        self._origin = start / 1e6 if start is not None else 0.0
+        width = height = fps = rotation = None
+        if video is not None:
+            width, height = video.codec_context.width, video.codec_context.height
+            if width * height > MAX_PIXELS:
+                raise AvfakeError(
+                    "too_large", f"{self.path.name} has pictures of {width}x{height} pixels."
+                )
+            if video.duration is not None:
+                self._video_duration = float(video.duration * video.time_base)
+            fps = float(video.average_rate) if video.average_rate else None
+            rotation = self._rotation(video)
+            if rotation in (90, 270):
+                width, height = height, width
+        return MediaInfo(
+            duration=container.duration / 1e6 if container.duration else None,
+            width=width,
+            height=height,
+            fps=fps,
+            video_codec=_codec(video),
+            audio_codec=_codec(audio),
+            sample_rate=audio.codec_context.sample_rate if audio is not None else None,
+            rotation=rotation or 0,
+        )
+
+    def _rotation(self, stream: Any) -> int:
+        """Degrees clockwise that turn the stored picture upright, read off the first frame."""
+        try:
+            for packet in self._container.demux(stream):
+                for frame in packet.decode():
+                    return -frame.rotation % 360 // 90 * 90
+        except (av.error.FFmpegError, UnicodeDecodeError):
+            log.debug("%s: the first picture does not decode", self.path.name)
+        return 0
+
+
+def _open_regular(path: Path) -> Any:
+    """Open a regular file without ever blocking on a FIFO or a device."""
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except FileNotFoundError:
+        raise AvfakeError("not_found", f"There is no file {path.name}.") from None
+    except (OSError, ValueError) as error:
+        text = getattr(error, "strerror", None) or str(error)
+        raise AvfakeError("not_readable", f"{path.name} cannot be opened: {text}.") from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise AvfakeError("not_a_file", f"{path.name} is not a regular file.")
+    return os.fdopen(handle, "rb")
+
+
+def _open_container(file: Any, name: str) -> Any:
+    try:
+        return av.open(
+            file,
+            options={"format_whitelist": CONTAINERS},
+            metadata_errors="replace",
+        )
+    except (av.error.FFmpegError, UnicodeDecodeError, ValueError) as error:
+        log.debug("%s: %s", name, error)
+        raise AvfakeError(
+            "not_media", f"{name} is not a video, sound or image file that can be read."
+        ) from None
+
+
+def _read_still(data: bytes, name: str) -> np.ndarray:
+    """uint8 RGB [H, W, 3] of an image file, upright by its EXIF note."""
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        picture = None
+    if picture is None:
+        raise AvfakeError("not_media", f"{name} is an image that cannot be decoded.")
+    factor = COLOUR_SIDE / max(picture.shape[:2])
+    if factor < 1:
+        picture = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+def _luma(frame: Any) -> np.ndarray:
+    """uint8 [H, W] view or copy of a frame's luma, full range where FFmpeg converts it."""
+    if frame.format.name in ("yuv420p", "yuv422p", "yuv444p", "nv12"):
+        plane = frame.planes[0]
+        luma = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+        luma = luma[: frame.height, : frame.width]
+        small, _ = _shrunk(luma)
+        # Studio range 16..235 becomes 0..255, as it does in the colour pictures.
+        return cv2.convertScaleAbs(cv2.subtract(small, 16.0), alpha=255 / 219)
+    return frame.to_ndarray(format="gray")
+
+
+def _shrunk(picture: np.ndarray) -> tuple[np.ndarray, float]:
+    """(picture with its longest side <= LUMA_SIDE, original pixels a pixel of it)."""
+    factor = LUMA_SIDE / max(picture.shape[:2])
+    if factor >= 1:
+        return picture, 1.0
+    small = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    return small, 1 / factor
+
+
+def _is_cover(stream: Any) -> bool:
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def _codec(stream: Any) -> str | None:
+    """Codec name; None for no stream or one that this build cannot decode."""
+    return None if stream is None or stream.codec_context is None else stream.codec_context.name
