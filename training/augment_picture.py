@@ -111,7 +111,8 @@ def h264(picture: np.ndarray, crf: int, frames: int = 1) -> np.ndarray:
     packets = []
     for index in range(frames):
         moved = np.roll(even, frames - 1 - index, axis=1)
-        frame = av.VideoFrame.from_ndarray(moved, "rgb24")
+        planes = cv2.cvtColor(moved, cv2.COLOR_RGB2YUV_I420)
+        frame = av.VideoFrame.from_ndarray(planes, "yuv420p")
         frame.pts = index
         packets += encoder.encode(frame)
     packets += encoder.encode(None)
@@ -119,4 +120,6 @@ def h264(picture: np.ndarray, crf: int, frames: int = 1) -> np.ndarray:
     decoder.thread_count = 1
     pictures = [shown for packet in packets for shown in decoder.decode(packet)]
     pictures += decoder.decode(None)
-    return pictures[-1].to_ndarray(format="rgb24")[:height, :width]
+    # OpenCV's conversion: a fresh libswscale context for each small picture costs more than x264.
+    decoded = cv2.cvtColor(pictures[-1].to_ndarray(), cv2.COLOR_YUV2RGB_I420)
+    return np.ascontiguousarray(decoded[:height, :width])

@@ -1,0 +1,232 @@
+"""The recipe of the visual branch: a face CNN trained on real faces and forgeries made of them.
+
+    python -m training.prepare --data ROOT --out prepared
+    python -m training.visual --data ROOT --prepared prepared --out runs/visual
+
+True fakes (split `dev`) are never trained on. Half of their groups takes part in choosing the
+best step, the other half is only reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.metrics import log_loss, roc_auc_score
+from torch import Tensor, nn
+
+from avfake.crops import face_crop
+from avfake.models.visual import VisualNet
+from training.loop import Schedule, fit, load_state
+from training.visual_data import KINDS, Faces, PairBatches, Studio, hashed, held_out, usable
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Model arguments, pairs a batch, schedule, held-out pairs scored while training."""
+
+    model: dict[str, Any]
+    schedule: Schedule
+    pairs: int = 32
+    watched: int = 256
+
+
+SMALL_NET = {
+    "backbone": "resnet10t",
+    "backbone_args": {"channels": [24, 48, 96, 160], "stem_width": 16, "drop_path_rate": 0.05},
+    "size": 128,
+    "stem_pool": False,
+    "dropout": 0.1,
+}
+CONFIGS = {
+    # About half an hour on one core; 0.6 M parameters, some 3 ms a crop in onnxruntime.
+    "small": Recipe(SMALL_NET, Schedule(steps=1200, lr=2e-3, ema=0.99, evaluate_every=75)),
+    # Two steps, to see that everything holds together.
+    "debug": Recipe(
+        SMALL_NET | {"size": 64}, Schedule(steps=2, warmup=1, evaluate_every=1, workers=0), 4, 8
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Crops to score: `faces` uint8 [n, size, size, 3]; `table` has a row for each, with path,
+    group, source, label (fake = 1), clip and half ("choose" or "report" for true fakes).
+    """
+
+    faces: np.ndarray
+    table: pd.DataFrame
+
+    def where(self, keep: np.ndarray) -> Crops:
+        """The crops for which bool `keep` [n] is true."""
+        return Crops(self.faces[keep], self.table[keep].reset_index(drop=True))
+
+
+def train(prepared: Path, out: Path, recipe: Recipe, bf16: bool = False) -> dict[str, Any]:
+    """Train, then score held-out people and true fakes with the best weights.
+
+    Writes best.safetensors, log.jsonl, heldout.csv and metrics.json into `out`; returns what
+    metrics.json holds. `bf16`: mixed precision, faster on CPUs that have avx512_bf16 or AMX.
+    """
+    faces = Faces.load(prepared)
+    train_rows = (faces.table["split"] == "train") & (faces.table["label"] == 0)
+    real = faces.where(train_rows.to_numpy())
+    kept = real.where(usable(real))
+    aside = held_out(kept)
+    studio = Studio(kept.where(~aside), recipe.model["size"])
+    mine = pseudo_crops(Studio(kept.where(aside), studio.size))
+    theirs = true_crops(faces.where((faces.table["split"] == "dev").to_numpy()), studio.size)
+    print(
+        f"{len(real)} real faces, {len(kept)} usable; held out: {int(aside.sum())} of "
+        f"{kept.table['group'][aside].nunique()} people; {len(theirs.table)} dev crops",
+        flush=True,
+    )
+    watched = mine.where(np.arange(len(mine.table)) < 2 * recipe.watched)
+    choose = theirs.where((theirs.table["half"] == "choose").to_numpy())
+
+    torch.manual_seed(0)
+    fit(
+        VisualNet(**recipe.model).to(memory_format=torch.channels_last),
+        PairBatches(studio, recipe.pairs, recipe.schedule.steps),
+        pair_loss(bf16),
+        lambda model: watch(model, watched, choose),
+        recipe.schedule,
+        out,
+        recipe.model,
+    )
+    state, config = load_state(out / "best.safetensors")
+    best = VisualNet(**config).eval()
+    best.load_state_dict(state)
+    scored = pd.concat([scores(best, mine), scores(best, theirs)], ignore_index=True)
+    columns = ["path", "group", "source", "label", "logit"]
+    scored.to_csv(out / "heldout.csv", columns=columns, index=False)
+    metrics = measure(scored)
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    return metrics
+
+
+def pair_loss(bf16: bool) -> Callable[[nn.Module, tuple[Tensor, Tensor]], Tensor]:
+    """Binary cross-entropy of a batch (faces uint8 [N, H, W, 3], labels float32 [N])."""
+
+    def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        faces, labels = batch
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            logit, _ = model(faces)
+        return nn.functional.binary_cross_entropy_with_logits(logit.float(), labels)
+
+    return loss
+
+
+def watch(model: nn.Module, pseudo: Crops, true: Crops) -> dict[str, float]:
+    """Figures to choose a step by. "loss" is the log-loss on forgeries of held-out people plus
+    1 - AUC on the choosing half of the true fakes: the first alone goes on falling while the net
+    learns the forgeries' ways rather than fakes'. Without true fakes it is the log-loss alone.
+    """
+    mine = _figures(scores(model, pseudo))
+    figures = {"loss": mine["log_loss"], "pseudo_log_loss": mine["log_loss"]}
+    figures |= {"pseudo_auc": mine["auc"]}
+    dev_auc = _figures(scores(model, true))["auc"] if len(true.table) else None
+    if dev_auc is not None:
+        figures |= {"loss": round(mine["log_loss"] + 1 - dev_auc, 4), "dev_auc": dev_auc}
+    return figures
+
+
+def pseudo_crops(studio: Studio) -> Crops:
+    """Every face of the studio and a forgery of it, in a fixed order without meaning: half of the
+    pairs as the files are, half augmented as in training.
+    """
+    order = np.random.default_rng(0).permutation(len(studio.faces))
+    kinds, odds = list(KINDS), list(KINDS.values())
+    crops, rows = [], []
+    for index in order.tolist():
+        rng = np.random.default_rng([1, index])
+        kind, strength = str(rng.choice(kinds, p=odds)), rng.uniform(0.3, 1.0)
+        crops += studio.pair(index, rng, strength, kind, augmented=rng.random() < 0.5)
+        face = studio.faces.table.iloc[index]
+        row = {"path": face["path"], "group": face["group"], "clip": face["clip"], "half": ""}
+        rows += [row | {"source": face["source"], "label": 0}, row | {"source": kind, "label": 1}]
+    return Crops(np.stack(crops), pd.DataFrame(rows))
+
+
+def true_crops(faces: Faces, size: int) -> Crops:
+    """The faces as inference cuts them, real and fake; half of the groups is to choose by."""
+    read = (faces.read(index) for index in range(len(faces)))
+    crops = [face_crop(face.picture, face.box, size) for face in read]
+    table = faces.table[["path", "group", "clip", "label"]].copy()
+    table["source"] = "dev-" + faces.table["source"].str.removeprefix("dev/")
+    table["half"] = [("choose", "report")[hashed(group, 2)] for group in table["group"]]
+    empty = np.empty((0, size, size, 3), np.uint8)
+    return Crops(np.stack(crops) if crops else empty, table)
+
+
+@torch.inference_mode()
+def scores(model: nn.Module, crops: Crops) -> pd.DataFrame:
+    """The crops' table with a column `logit`."""
+    batches = torch.from_numpy(crops.faces).split(64)
+    logits = [model(batch)[0].numpy() for batch in batches if len(batch)]
+    return crops.table.assign(logit=np.concatenate(logits) if logits else np.empty(0))
+
+
+def measure(scored: pd.DataFrame) -> dict[str, Any]:
+    """log_loss, auc and n: forgeries of held-out people, all and by kind (against all real crops);
+    true fakes, all, by half, by source, and by clip (the mean logit of a clip's crops).
+    """
+    dev = scored["source"].str.startswith("dev-")
+    pseudo, true = scored[~dev], scored[dev]
+    real = pseudo[pseudo["label"] == 0]
+    kinds = pseudo[pseudo["label"] == 1].groupby("source")
+    clips = true.groupby(["clip", "label", "half"], as_index=False)["logit"].mean()
+    return {
+        "pseudo": _figures(pseudo),
+        "pseudo_by_kind": {kind: _figures(pd.concat([real, rows])) for kind, rows in kinds},
+        "dev": _figures(true),
+        "dev_by_half": {half: _figures(rows) for half, rows in true.groupby("half")},
+        "dev_by_source": {source: _figures(rows) for source, rows in true.groupby("source")},
+        "dev_by_clip": _figures(clips),
+        "dev_by_clip_and_half": {half: _figures(rows) for half, rows in clips.groupby("half")},
+    }
+
+
+def _figures(scored: pd.DataFrame) -> dict[str, Any]:
+    """log_loss (nats), auc (None unless both classes are there), n and fakes among them."""
+    if scored.empty:
+        return {"log_loss": None, "auc": None, "n": 0, "fakes": 0}
+    label, logit = scored["label"].to_numpy(), scored["logit"].to_numpy(np.float64)
+    both = len(set(label)) == 2
+    return {
+        "log_loss": round(float(log_loss(label, 1 / (1 + np.exp(-logit)), labels=[0, 1])), 4),
+        "auc": round(float(roc_auc_score(label, logit)), 4) if both else None,
+        "n": len(label),
+        "fakes": int(label.sum()),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--prepared", type=Path, required=True, help="folder with faces.csv")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write, or to resume")
+    parser.add_argument("--config", choices=sorted(CONFIGS), default="small")
+    parser.add_argument("--steps", type=int, help="instead of the configuration's")
+    parser.add_argument("--threads", type=int, default=1, help="for torch")
+    parser.add_argument("--bf16", action="store_true", help="mixed precision")
+    parser.add_argument("--data", type=Path, help="root of the media; all is read from --prepared")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    cv2.setNumThreads(1)
+    recipe = CONFIGS[options.config]
+    if options.steps:
+        recipe = replace(recipe, schedule=replace(recipe.schedule, steps=options.steps))
+    metrics = train(options.prepared, options.out, recipe, options.bf16)
+    print(json.dumps(metrics, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,248 @@
+"""Prepared faces to batches of real and pseudo-fake crops, for the visual recipe.
+
+A prepared folder holds `faces.csv` and the context pictures it names: a face with its
+surroundings, about 2.2 face boxes wide. Fakes are made in the context picture; then the crop is
+cut, with the box a little off as a tracker's is; then real and fake get the same augmentation.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from avfake.crops import box_size, face_crop
+from training.augment_picture import augment
+from training.fakes.visual import Face, distort, face_frame, self_blend, swap
+
+Generator = np.random.Generator
+
+KINDS = {
+    "self-face": 0.24,
+    "self-inner": 0.12,
+    "self-box": 0.08,
+    "self-lower": 0.14,
+    "self-mouth": 0.08,
+    "self-eyes": 0.04,
+    "swap-plain": 0.18,
+    "swap-poisson": 0.12,
+}
+"""Kinds of pseudo-fake and their odds."""
+SWAPPED = ("face", "inner", "box")
+"""Regions that swaps exchange."""
+VIDEO_SHARE = 0.6
+"""Odds of drawing a frame of video rather than a photograph: what is judged later is video."""
+PORTRAITS = "faces/"
+"""How the sources of photographs begin."""
+SMALLEST, DULLEST, FAINTEST = 48, 20.0, 0.8
+"""Training faces need this many pixels a side, this much detail (see `detail`), and a finder this
+sure of them: drawings, masks and faces half out of the picture mostly score lower."""
+HELD_OUT = 5
+"""One group in so many is held out."""
+
+BOX = ["left", "top", "right", "bottom"]
+POINTS = [f"p{index}{axis}" for index in range(5) for axis in "xy"]
+COLUMNS = ["path", "split", "label", "group", "source", "clip", "score", *BOX, *POINTS]
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Rows of a prepared folder's `faces.csv` (columns COLUMNS), read one picture at a time."""
+
+    root: Path
+    table: pd.DataFrame
+
+    @classmethod
+    def load(cls, root: Path) -> Faces:
+        table = pd.read_csv(root / "faces.csv", dtype={"group": str, "clip": str, "source": str})
+        missing = set(COLUMNS) - set(table.columns)
+        if missing:
+            raise ValueError(f"{root / 'faces.csv'} lacks the columns {sorted(missing)}")
+        return cls(root, table)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def where(self, keep: np.ndarray) -> Faces:
+        """The rows for which bool `keep` [n] is true."""
+        return Faces(self.root, self.table[np.asarray(keep)].reset_index(drop=True))
+
+    def read(self, index: int, tallest: float = float("inf")) -> Face:
+        """Picture, box and points of a row; shrunk, if need be, to a box `tallest` pixels high.
+
+        Raises FileNotFoundError when the picture is missing or no picture.
+        """
+        row = self.table.iloc[index]
+        path = self.root / row["path"]
+        picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+        if picture is None:
+            raise FileNotFoundError(f"cannot read the picture {path}")
+        box = row[BOX].to_numpy(np.float64)
+        points = row[POINTS].to_numpy(np.float64).reshape(5, 2)
+        shrink = tallest / (box[3] - box[1])
+        if shrink < 1:
+            height, width = picture.shape[:2]
+            size = (max(8, round(width * shrink)), max(8, round(height * shrink)))
+            scale = np.array([size[0] / width, size[1] / height])
+            picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+            box, points = box * np.tile(scale, 2), points * scale
+        return Face(picture, box, None if np.isnan(points).any() else points)
+
+
+def hashed(group: str, parts: int) -> int:
+    """Which of `parts` a group falls into: the same on every machine, whatever else there is."""
+    return zlib.crc32(group.encode()) % parts
+
+
+def held_out(faces: Faces) -> np.ndarray:
+    """Bool [n]: rows of the people that are kept from training."""
+    return np.array([hashed(group, HELD_OUT) == 0 for group in faces.table["group"]], bool)
+
+
+def detail(face: Face) -> float:
+    """Sharpness: the variance of the Laplacian (Pech-Pacheco et al., 2000) of the 96-pixel crop."""
+    crop = face_crop(face.picture, face.box, 96)
+    return float(cv2.Laplacian(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), cv2.CV_32F).var())
+
+
+def usable(faces: Faces) -> np.ndarray:
+    """Bool [n]: faces sure, large and sharp enough that a forgery in them can be told."""
+    sides = faces.table[BOX].to_numpy(np.float64)
+    keep = (sides[:, 2] - sides[:, 0] + sides[:, 3] - sides[:, 1]) / 2 >= SMALLEST
+    keep &= faces.table["score"].to_numpy() >= FAINTEST
+    for index in np.flatnonzero(keep).tolist():
+        keep[index] = detail(faces.read(index)) >= DULLEST
+    return keep
+
+
+class Studio:
+    """Draws faces from a pack of real ones and makes a pseudo-fake of each."""
+
+    def __init__(self, faces: Faces, size: int) -> None:
+        self.faces, self.size = faces, size
+        table = faces.table
+        self.groups = table["group"].to_numpy()
+        portrait = table["source"].str.startswith(PORTRAITS).to_numpy()
+        # Rows grouped by people: someone filmed in many frames is drawn no more often for it.
+        self.pools = [
+            [
+                rows.to_numpy()
+                for _, rows in table.index[kind].to_series().groupby(self.groups[kind])
+            ]
+            for kind in (portrait, ~portrait)
+        ]
+        self.poses = np.stack([_pose(row) for row in table[BOX + POINTS].to_numpy(np.float64)])
+
+    def draw(self, rng: Generator) -> int:
+        """A row: a frame of video with the odds VIDEO_SHARE, then one of its people, then one."""
+        portraits, videos = self.pools
+        pool = videos if videos and (not portraits or rng.random() < VIDEO_SHARE) else portraits
+        return int(rng.choice(pool[rng.integers(len(pool))]))
+
+    def donor(self, index: int, rng: Generator) -> int:
+        """A row of somebody else, the one of a few whose head is turned most alike."""
+        rows = np.array([self.draw(rng) for _ in range(8)])
+        distance = np.abs(self.poses[rows] - self.poses[index]).sum(1)
+        distance[self.groups[rows] == self.groups[index]] += 1e3
+        return int(rows[distance.argmin()])
+
+    def pair(
+        self, index: int, rng: Generator, strength: float, kind: str, augmented: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(real, fake) crops of row `index`, uint8 [size, size, 3], alike but for the forgery."""
+        tallest = rng.uniform(80, 170)
+        face = self.faces.read(index, tallest)
+        if augmented and rng.random() < 0.4:
+            # The original may itself be soft, sharpened or recoloured: only a face unlike its
+            # surroundings is a fake.
+            face = face._replace(picture=distort(face.picture, rng, 0.7))
+        if augmented and rng.random() < 0.12:
+            face = _tighten(face, rng)
+        family, name = kind.split("-")
+        if family == "self":
+            fake = self_blend(*face, rng, region=name, strength=strength)
+        else:
+            donor = self.faces.read(self.donor(index, rng), tallest)
+            region = SWAPPED[rng.integers(len(SWAPPED))]
+            fake = swap(*face, rng, donor, region, strength, poisson=name == "poisson")
+        if not augmented:
+            return (
+                face_crop(face.picture, face.box, self.size),
+                face_crop(fake, face.box, self.size),
+            )
+        box = jitter(face.box, rng)
+        # Codecs see the video's own pixels, not the crop's.
+        side = round(self.size * rng.uniform(0.75, 1.4)) if rng.random() < 0.5 else self.size
+        seed = int(rng.integers(2**63))
+        real, fake = (
+            augment(face_crop(picture, box, side), np.random.default_rng(seed))
+            for picture in (face.picture, fake)
+        )
+        return self._sized(real), self._sized(fake)
+
+    def _sized(self, crop: np.ndarray) -> np.ndarray:
+        if len(crop) == self.size:
+            return crop
+        way = cv2.INTER_AREA if len(crop) > self.size else cv2.INTER_LINEAR
+        return cv2.resize(crop, (self.size, self.size), interpolation=way)
+
+
+class PairBatches(Dataset):
+    """Item i is the batch of step i: faces uint8 [2 P, size, size, 3], labels float32 [2 P].
+
+    Strong forgeries come first and weaker ones are let in over the first third of `steps`: from
+    random weights, a net that starts on subtle ones learns nothing for long.
+    """
+
+    def __init__(self, studio: Studio, pairs: int, steps: int, seed: int = 0) -> None:
+        self.studio, self.pairs, self.steps, self.seed = studio, pairs, steps, seed
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        rng = np.random.default_rng([self.seed, step])
+        weakest = 0.8 - 0.6 * min(1.0, 3 * step / self.steps)
+        kinds = rng.choice(list(KINDS), size=self.pairs, p=list(KINDS.values()))
+        pairs = [
+            self.studio.pair(self.studio.draw(rng), rng, rng.uniform(weakest, 1.0), str(kind))
+            for kind in kinds
+        ]
+        real, fake = (np.stack(crops) for crops in zip(*pairs, strict=True))
+        labels = torch.cat([torch.zeros(self.pairs), torch.ones(self.pairs)])
+        return torch.from_numpy(np.concatenate([real, fake])), labels
+
+
+def jitter(box: np.ndarray, rng: Generator) -> np.ndarray:
+    """The box scaled by up to 12 % and moved by up to 8 %, as other finders and trackers do."""
+    centre = np.array([box[0] + box[2], box[1] + box[3]]) / 2
+    centre = centre + rng.uniform(-0.08, 0.08, 2) * box_size(box)
+    half = np.array([box[2] - box[0], box[3] - box[1]]) / 2 * rng.uniform(0.88, 1.12)
+    return np.concatenate([centre - half, centre + half])
+
+
+def _tighten(face: Face, rng: Generator) -> Face:
+    """The picture cut close round the face, as published crops are."""
+    height, width = face.picture.shape[:2]
+    margin = rng.uniform(0.0, 0.15) * box_size(face.box)
+    left, top = np.maximum(0, np.floor(face.box[:2] - margin)).astype(int)
+    right, bottom = np.minimum([width, height], np.ceil(face.box[2:] + margin)).astype(int)
+    points = None if face.points is None else face.points - (left, top)
+    picture = np.ascontiguousarray(face.picture[top:bottom, left:right])
+    return Face(picture, face.box - np.tile([left, top], 2), points)
+
+
+def _pose(row: np.ndarray) -> np.ndarray:
+    """The five points in face coordinates, [10]; zeros where there are none."""
+    box, points = row[:4], row[4:].reshape(5, 2)
+    if np.isnan(points).any():
+        return np.zeros(10)
+    frame = cv2.invertAffineTransform(face_frame(box, points))
+    return (points @ frame[:, :2].T + frame[:, 2]).ravel()
