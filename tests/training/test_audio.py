@@ -1,0 +1,154 @@
+"""The audio recipe on a handful of made-up voices: it learns, resumes and reports."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+pd = pytest.importorskip("pandas")
+
+from avfake.models.audio import AudioNet  # noqa: E402
+from tests.training.test_speech import utterance  # noqa: E402
+from training.audio import (  # noqa: E402
+    Recipe,
+    by_source,
+    figures,
+    pair_loss,
+    score,
+    train_and_report,
+    train_without,
+)
+from training.loop import Schedule, fit, load_state  # noqa: E402
+from training.speech import Trial, Utterance  # noqa: E402
+
+NET = {"width": 48, "layers": 1, "heads": 2, "mlp": 48, "drop": 0.0, "mask": 0.0}
+RECIPE = Recipe(
+    Schedule(steps=3, lr=3e-3, warmup=1, evaluate_every=3, workers=0),
+    pairs=5,
+    net=NET,
+    probe_batches=3,
+)
+
+
+@pytest.fixture(scope="module")
+def utterances() -> list[Utterance]:
+    real = [utterance("librispeech", f"{100 + i}-1-0", 0, i) for i in range(10)]
+    truth = [utterance("univnet-gt", f"{200 + i}_1_0", 0, 20 + i) for i in range(2)]
+    fake = [utterance("univnet", f"{200 + i}_1_0", 1, 30 + i) for i in range(2)]
+    voices = [utterance("tortoise", name, 1, 40 + i) for i, name in enumerate(("tom", "emma"))]
+    return real + truth + fake + voices
+
+
+class OneBatch(torch.utils.data.Dataset):
+    """The same four hums against four noises at every step."""
+
+    def __len__(self) -> int:
+        return 100
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        rng = np.random.default_rng(0)
+        time = np.arange(64_000) / 16_000
+        beat = 0.2 + np.abs(np.sin(2 * np.pi * 3 * time))
+        hums = [beat * np.sin(2 * np.pi * hertz * time) for hertz in (120, 150, 180, 210)]
+        noises = [beat * rng.standard_normal(64_000) for _ in range(4)]
+        sound = torch.from_numpy(0.1 * np.stack(hums + noises)).float()
+        return {"sound": sound, "label": torch.tensor([0.0] * 4 + [1.0] * 4)}
+
+
+def test_the_net_learns_and_a_killed_run_ends_where_an_unbroken_one_does(tmp_path: Path) -> None:
+    def run(out: Path, steps: int) -> None:
+        torch.manual_seed(0)
+        net = AudioNet(**NET)
+        schedule = Schedule(6, lr=3e-3, warmup=1, evaluate_every=2, workers=0)
+        batch = OneBatch()[0]
+
+        def evaluate(averaged: AudioNet) -> dict[str, float]:
+            with torch.no_grad():
+                return {"loss": float(pair_loss(averaged.eval(), batch))}
+
+        def loss(model: AudioNet, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+            losses.append(pair_loss(model, batch))
+            if len(losses) > steps:
+                raise KeyboardInterrupt
+            return losses[-1]
+
+        losses: list[torch.Tensor] = []
+        fit(net, OneBatch(), loss, evaluate, schedule, out, NET)
+        if len(losses) == 6:
+            assert losses[-1] < losses[0]
+
+    run(tmp_path / "whole", 6)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "broken", 4)
+    run(tmp_path / "broken", 6)
+    whole, config = load_state(tmp_path / "whole" / "best.safetensors")
+    broken, _ = load_state(tmp_path / "broken" / "best.safetensors")
+    assert config == NET
+    for name, value in whole.items():
+        assert torch.equal(value, broken[name]), name
+
+
+def test_the_recipe_reports_speakers_it_never_heard(
+    utterances: list[Utterance], tmp_path: Path
+) -> None:
+    train_and_report(utterances, RECIPE, tmp_path)
+    table = pd.read_csv(tmp_path / "heldout.csv")
+    assert list(table.columns) == ["path", "group", "source", "label", "logit"]
+    assert table["logit"].notna().all()
+    assert set(table["label"]) == {0, 1}
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["heldout"]["n_real"] == (table["label"] == 0).sum()
+    assert 0 <= metrics["heldout"]["auc"] <= 1
+    assert "univnet" in metrics["heldout"]["by_source"]
+    assert 0 <= metrics["shortcut_probe"]["auc"] <= 1
+
+    # The figures are those of the stored weights, rebuilt from the file alone.
+    state, config = load_state(tmp_path / "best.safetensors")
+    net = AudioNet(**config)
+    net.load_state_dict(state)
+    row = table[table["source"] == "librispeech"].iloc[0]
+    item = next(item for item in utterances if item.path == row["path"])
+    window = np.resize(item.samples, 64_000)
+    assert score(net, [window])[0] == pytest.approx(row["logit"], abs=1e-4)
+
+    train_without(utterances, "univnet", RECIPE, tmp_path)
+    after = json.loads((tmp_path / "metrics.json").read_text())
+    assert after["heldout"] == metrics["heldout"]
+    row = after["leave_one_generator_out"]["univnet"]
+    assert (row["n_fake"], row["steps"]) == (2, 3)
+    assert {"auc", "auc_travelled", "auc_against_own_truth"} <= set(row)
+
+
+def test_a_generator_that_is_not_there_is_an_error(
+    utterances: list[Utterance], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="nosuch"):
+        train_without(utterances, "nosuch", RECIPE, tmp_path)
+
+
+def test_figures_weigh_sources_alike() -> None:
+    def trial(source: str, label: int) -> Trial:
+        return Trial("p", "g", source, label, np.zeros(1), np.zeros(1))
+
+    trials = [trial("a", 0)] * 90 + [trial("b", 0)] * 2 + [trial("c", 1)] * 10
+    wrong_on_b = np.array([-4.0] * 90 + [4.0] * 2 + [4.0] * 10)
+    small, big = np.log1p(np.exp(-4.0)), np.log1p(np.exp(4.0))
+    expected = 0.5 * (0.5 * small + 0.5 * big) + 0.5 * small
+    assert figures(trials, wrong_on_b)["log_loss"] == pytest.approx(expected, abs=1e-3)
+    assert by_source(trials, wrong_on_b)["c"]["n"] == 10
+
+
+def test_the_pair_term_wants_the_fake_above_the_real() -> None:
+    class Fixed(torch.nn.Module):
+        def forward(self, sound: torch.Tensor) -> tuple[torch.Tensor]:
+            return (sound[:, 0],)
+
+    label = torch.tensor([0.0, 1.0])
+    right = pair_loss(Fixed(), {"sound": torch.tensor([[-1.0], [1.0]]), "label": label})
+    wrong = pair_loss(Fixed(), {"sound": torch.tensor([[1.0], [-1.0]]), "label": label})
+    assert right < wrong

@@ -1,0 +1,231 @@
+"""Train the audio branch: python -m training.audio --data ROOT --out runs/audio
+
+Writes `best.safetensors` and `last.safetensors` (run the same command again to resume),
+`log.jsonl`, `heldout.csv` (scores on speakers never trained on) and `metrics.json`. With
+`--leave-out GENERATOR` (again for each) it instead runs a short training without that
+generator's fakes, and adds how well they are found to "leave_one_generator_out" in metrics.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.metrics import log_loss, roc_auc_score
+from torch import Tensor
+from torch.nn import functional
+
+from avfake.models.audio import AudioNet
+from training.loop import Schedule, fit, load_state
+from training.shortcuts import FEATURES, probe_auc, shortcuts
+from training.speech import PairBatches, Trial, Utterance, hold_out, load_speech, make_trials
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a training is: the net, how many pairs a batch holds, how long and how fast."""
+
+    schedule: Schedule
+    pairs: int = 12
+    net: dict[str, Any] = field(default_factory=dict)
+    probe_batches: int = 40
+
+
+RECIPES = {
+    "small": Recipe(Schedule(steps=700, lr=1e-3, warmup=60, ema=0.98, evaluate_every=50)),
+    "short": Recipe(Schedule(steps=200, lr=1e-3, warmup=40, ema=0.97, evaluate_every=50)),
+}
+"""By name, for --config. "short" is also what --leave-out trains by."""
+
+
+def pair_loss(net: AudioNet, batch: dict[str, Any]) -> Tensor:
+    """Cross-entropy, and within each pair the fake above the real: what the journey did cancels."""
+    (logit,) = net(batch["sound"])
+    real, fake = logit.chunk(2)
+    target = batch["label"] * 0.9 + 0.05
+    entropy = functional.binary_cross_entropy_with_logits(logit, target)
+    return entropy + 0.5 * functional.softplus(real - fake).mean()
+
+
+@torch.no_grad()
+def score(net: AudioNet, windows: Sequence[np.ndarray], batch: int = 16) -> np.ndarray:
+    """Logits, float64 [n], of n windows float32 [64000]."""
+    net.eval()
+    parts = [
+        net(torch.from_numpy(np.stack(windows[first : first + batch])))[0]
+        for first in range(0, len(windows), batch)
+    ]
+    return torch.cat(parts).double().numpy()
+
+
+def figures(trials: Sequence[Trial], logits: np.ndarray) -> dict[str, float]:
+    """log_loss, in which both classes and, within one, all sources weigh the same; auc; n."""
+    labels = np.array([trial.label for trial in trials])
+    sources = pd.Series([trial.source for trial in trials])
+    counts = sources.map(sources.value_counts()).to_numpy(float)
+    weights = 1 / counts
+    for label in (0, 1):
+        weights[labels == label] /= weights[labels == label].sum()
+    probabilities = 1 / (1 + np.exp(-logits))
+    return {
+        "log_loss": round(float(log_loss(labels, probabilities, sample_weight=weights)), 4),
+        "auc": round(float(roc_auc_score(labels, logits)), 4),
+        "n_real": int((labels == 0).sum()),
+        "n_fake": int((labels == 1).sum()),
+    }
+
+
+def by_source(trials: Sequence[Trial], logits: np.ndarray) -> dict[str, dict[str, float]]:
+    """AUC of each kind of fake against all real trials."""
+    table = pd.DataFrame({"source": [trial.source for trial in trials], "logit": logits})
+    table["label"] = [trial.label for trial in trials]
+    real = table[table["label"] == 0]
+    result = {}
+    for source, fake in table[table["label"] == 1].groupby("source"):
+        both = pd.concat([real, fake])
+        auc = float(roc_auc_score(both["label"], both["logit"]))
+        result[str(source)] = {"auc": round(auc, 4), "n": len(fake)}
+    return result
+
+
+def probe(batches: PairBatches, count: int) -> dict[str, Any]:
+    """The shortcut probe on the first `count` training batches."""
+    rows, labels, groups = [], [], []
+    for index in range(min(count, len(batches))):
+        batch = batches[index]
+        rows += [shortcuts(sound) for sound in batch["sound"].numpy()]
+        labels += batch["label"].int().tolist()
+        groups += batch["speaker"] * 2
+    features, targets = np.array(rows), np.array(labels)
+    alone = {
+        name: round(probe_auc(features[:, [column]], targets, groups), 3)
+        for column, name in enumerate(FEATURES)
+    }
+    return {"auc": round(probe_auc(features, targets, groups), 3), "alone": alone, "n": len(rows)}
+
+
+def train(
+    train_set: Sequence[Utterance], held: Sequence[Utterance], recipe: Recipe, out: Path
+) -> tuple[list[Trial], AudioNet, dict[str, Any]]:
+    """Fit on `train_set`, choose by `held`; (held-out trials, best net, probe result)."""
+    batches = PairBatches(train_set, recipe.pairs, recipe.schedule.steps)
+    shortcut = probe(batches, recipe.probe_batches)
+    print("shortcut probe:", json.dumps(shortcut), flush=True)
+    trials = make_trials(held)
+    windows = [trial.clean for trial in trials] + [trial.travelled for trial in trials]
+
+    def evaluate(net: AudioNet) -> dict[str, float]:
+        clean, travelled = np.split(score(net, windows), 2)
+        here, there = figures(trials, clean), figures(trials, travelled)
+        return {
+            "loss": (here["log_loss"] + there["log_loss"]) / 2,
+            "auc": here["auc"],
+            "auc_travelled": there["auc"],
+        }
+
+    torch.manual_seed(0)
+    fit(AudioNet(**recipe.net), batches, pair_loss, evaluate, recipe.schedule, out, recipe.net)
+    state, config = load_state(out / "best.safetensors")
+    net = AudioNet(**config)
+    net.load_state_dict(state)
+    return trials, net.eval(), shortcut
+
+
+def train_and_report(utterances: Sequence[Utterance], recipe: Recipe, out: Path) -> None:
+    """The whole training, then heldout.csv and metrics.json (an older leave-out table is kept)."""
+    train_set, held = hold_out(utterances)
+    print(f"{len(train_set)} utterances to train on, {len(held)} of other speakers held out")
+    trials, net, shortcut = train(train_set, held, recipe, out)
+    clean = score(net, [trial.clean for trial in trials])
+    travelled = score(net, [trial.travelled for trial in trials])
+    columns = ("path", "group", "source", "label")
+    rows = [{name: getattr(trial, name) for name in columns} for trial in trials]
+    pd.DataFrame(rows).assign(logit=clean).to_csv(out / "heldout.csv", index=False)
+    genuine = [index for index, trial in enumerate(trials) if "pseudo" not in trial.source]
+    _update_metrics(
+        out,
+        {
+            "heldout": figures(trials, clean) | {"by_source": by_source(trials, clean)},
+            "heldout_travelled": figures(trials, travelled)
+            | {"by_source": by_source(trials, travelled)},
+            "heldout_without_pseudo_fakes": figures([trials[i] for i in genuine], clean[genuine]),
+            "shortcut_probe": shortcut,
+        },
+    )
+
+
+def train_without(
+    utterances: Sequence[Utterance], generator: str, recipe: Recipe, out: Path
+) -> None:
+    """A training that never hears `generator`; its score on all of that generator's fakes.
+
+    Real speech of its speakers is left out as well, so voices are as new as the generator.
+    """
+    left = [item for item in utterances if item.label == 1 and item.source == generator]
+    if not left:
+        raise ValueError(f"no fakes of a generator {generator!r} in the data")
+    train_set, held = hold_out(utterances)
+    voices = {item.speaker for item in left}
+    truth = [item for item in utterances if item.label == 0 and item.speaker in voices]
+    train_set = [item for item in train_set if item.speaker not in voices]
+    held = [item for item in held if item.speaker not in voices]
+    _, net, _ = train(train_set, held, recipe, out / "leave_out" / generator)
+    real = [item for item in held if item.label == 0] + truth
+    trials = make_trials([*left, *real], fakes_each=0)
+    logits = score(net, [trial.clean for trial in trials])
+    travelled = score(net, [trial.travelled for trial in trials])
+    row = {
+        "auc": figures(trials, logits)["auc"],
+        "auc_travelled": figures(trials, travelled)["auc"],
+        "n_fake": len(left),
+        "n_real": len(real),
+        "steps": recipe.schedule.steps,
+    }
+    if truth:
+        own = {item.path for item in [*left, *truth]}
+        chosen = [index for index, trial in enumerate(trials) if trial.path in own]
+        row["auc_against_own_truth"] = figures([trials[i] for i in chosen], logits[chosen])["auc"]
+    print(f"without {generator}:", json.dumps(row), flush=True)
+    table = _read_metrics(out).get("leave_one_generator_out", {})
+    _update_metrics(out, {"leave_one_generator_out": table | {generator: row}})
+
+
+def _read_metrics(out: Path) -> dict[str, Any]:
+    path = out / "metrics.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _update_metrics(out: Path, news: dict[str, Any]) -> None:
+    metrics = _read_metrics(out) | news
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.audio", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of SOURCES.tsv")
+    parser.add_argument("--out", type=Path, required=True, help="folder for weights and figures")
+    parser.add_argument("--config", choices=sorted(RECIPES), default="small")
+    parser.add_argument("--leave-out", action="append", default=[], metavar="GENERATOR")
+    parser.add_argument("--steps", type=int, help="instead of the recipe's")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    recipe = RECIPES["short" if options.leave_out else options.config]
+    if options.steps:
+        recipe = replace(recipe, schedule=replace(recipe.schedule, steps=options.steps))
+    utterances = load_speech(options.data)
+    for generator in options.leave_out:
+        train_without(utterances, generator, recipe, options.out)
+    if not options.leave_out:
+        train_and_report(utterances, recipe, options.out)
+
+
+if __name__ == "__main__":
+    main()
