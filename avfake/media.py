@@ -50,6 +50,13 @@ class Picture:
     scale: float
     colour: np.ndarray | None
 
+    @property
+    def colour_scale(self) -> float:
+        """Original pixels a pixel of `colour`."""
+        if self.colour is None:
+            raise ValueError("this picture has no colour")
+        return self.scale * max(self.luma.shape) / max(self.colour.shape[:2])
+
 
 class Clip:
     """An opened media file. Use as a context manager.
@@ -348,7 +355,7 @@ def _luma(frame: Any) -> np.ndarray:
         luma = luma[: frame.height, : frame.width]
         small, _ = _shrunk(luma)
         # Studio range 16..235 becomes 0..255, as it does in the colour pictures.
-        return cv2.convertScaleAbs(cv2.subtract(small, 16.0), alpha=255 / 219)
+        return cv2.convertScaleAbs(np.maximum(small, 16) - np.uint8(16), alpha=255 / 219)
     return frame.to_ndarray(format="gray")
 
 

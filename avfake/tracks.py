@@ -130,7 +130,7 @@ class Tracker:
         found = np.zeros(len(block), bool)
         boxes = np.array(path, np.float32)
         if last.colour is not None:
-            ratio = _colour_scale(last)
+            ratio = last.colour_scale
             seen = find_near(self._finder, last.colour, boxes[-1] / ratio)
             if seen is not None:
                 # Half the way only: a finder's boxes jump by steps of their scale pyramid.
@@ -151,7 +151,7 @@ class Tracker:
         last = block[-1]
         assert last.colour is not None
         self._searched = last.time
-        ratio = _colour_scale(last)
+        ratio = last.colour_scale
         stretches = []
         found = sorted(self._finder.find(last.colour), key=lambda d: -box_size(d.box))
         for seen in found:
@@ -228,7 +228,7 @@ def _flow(box: np.ndarray, here: Picture, there: Picture) -> np.ndarray | None:
     if size < 8 or right - left < 8 or bottom - top < 8 or there.luma.shape != here.luma.shape:
         return None
     factor = min(1.0, _FOLLOW_SIZE / size)
-    windows = [
+    one, other = (
         cv2.resize(
             picture.luma[top:bottom, left:right],
             None,
@@ -237,13 +237,11 @@ def _flow(box: np.ndarray, here: Picture, there: Picture) -> np.ndarray | None:
             interpolation=cv2.INTER_AREA,
         )
         for picture in (here, there)
-    ]
+    )
     grid = np.linspace(-0.4, 0.4, 7)
     start = np.stack(np.meshgrid(grid, grid), -1).reshape(-1, 2) * size + centre
     start = ((start - (left, top)) * factor).astype(np.float32)[:, None]
-    lk = {"winSize": (11, 11), "maxLevel": 2}
-    moved, ok, _ = cv2.calcOpticalFlowPyrLK(*windows, start, None, **lk)
-    back, ok_back, _ = cv2.calcOpticalFlowPyrLK(*reversed(windows), moved, None, **lk)
+    moved, ok, back, ok_back = _there_and_back(one, other, start)
     error = np.linalg.norm(back - start, axis=2)[:, 0]
     good = (ok[:, 0] > 0) & (ok_back[:, 0] > 0) & (error < 1.0)
     if good.sum() < 12:
@@ -262,6 +260,21 @@ def _flow(box: np.ndarray, here: Picture, there: Picture) -> np.ndarray | None:
     return np.concatenate([middle - half, middle + half]).astype(np.float32)
 
 
+def _there_and_back(
+    one: np.ndarray, other: np.ndarray, points: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Lucas-Kanade forwards and backwards: where the points go and where they come back to."""
+    size, levels = (11, 11), 2
+    empty = np.empty_like(points)
+    moved, ok, _ = cv2.calcOpticalFlowPyrLK(
+        one, other, points, empty, winSize=size, maxLevel=levels
+    )
+    back, ok_back, _ = cv2.calcOpticalFlowPyrLK(
+        other, one, moved, empty, winSize=size, maxLevel=levels
+    )
+    return np.asarray(moved), np.asarray(ok), np.asarray(back), np.asarray(ok_back)
+
+
 def _is_cut(before: Picture | None, after: Picture) -> bool:
     """Whether the scene changes between two pictures: most of the frame differs at once."""
     if before is None or before.luma is after.luma:
@@ -273,9 +286,3 @@ def _is_cut(before: Picture | None, after: Picture) -> bool:
     # Without their means: a flash or a fade alone is no cut.
     difference = np.abs((one - one.mean()) - (other - other.mean())).mean()
     return bool(difference > 0.6 * min(one.std(), other.std()) + 6)
-
-
-def _colour_scale(picture: Picture) -> float:
-    """Original pixels a pixel of the colour picture."""
-    assert picture.colour is not None
-    return picture.scale * max(picture.luma.shape) / max(picture.colour.shape[:2])

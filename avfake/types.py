@@ -191,6 +191,104 @@ class BranchScore:
         }
 
 
+@dataclass(frozen=True)
+class Segment:
+    """A stretch that one branch finds likely fake; `logit` is the mean over its windows."""
+
+    start: float
+    end: float
+    branch: str
+    logit: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "start": round(self.start, 3),
+            "end": round(self.end, 3),
+            "branch": self.branch,
+            "fake_probability": probability(self.logit),
+        }
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one file.
+
+    `status`: "ok"; "abstain" (the file is fine, but nothing in it can be judged); "error" (the file
+    could not be judged). `reason` is a code and `message` its sentence, both None when ok.
+    `logit` and `verdict` ("likely fake", "likely real", "uncertain") exist exactly when ok.
+    """
+
+    path: str
+    status: str
+    reason: str | None = None
+    message: str | None = None
+    logit: float | None = None
+    verdict: str | None = None
+    branches: Mapping[str, BranchScore] = field(default_factory=dict)
+    tracks: tuple[Track, ...] = ()
+    track_logits: Mapping[int, float] = field(default_factory=dict)
+    segments: tuple[Segment, ...] = ()
+    media: MediaInfo | None = None
+    warnings: tuple[str, ...] = ()
+    bundle: Mapping[str, str] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.status not in ("ok", "abstain", "error"):
+            raise ValueError(f"unknown prediction status {self.status!r}")
+        if (self.status == "ok") != (self.logit is not None):
+            raise ValueError("a prediction has a probability exactly when it is ok")
+
+    @property
+    def fake_probability(self) -> float | None:
+        """Calibrated probability in [0, 1] that the clip is fake; None unless ok."""
+        return None if self.logit is None else probability(self.logit)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: what `avfake predict --json` prints."""
+        return {
+            "path": self.path,
+            "status": self.status,
+            "reason": self.reason,
+            "message": self.message,
+            "fake_probability": self.fake_probability,
+            "verdict": self.verdict,
+            "branches": {name: score.to_dict() for name, score in self.branches.items()},
+            "tracks": [self._track_to_dict(track) for track in self.tracks],
+            "segments": [segment.to_dict() for segment in self.segments],
+            "media": None if self.media is None else self.media.to_dict(),
+            "warnings": list(self.warnings),
+            "bundle": dict(self.bundle),
+            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
+        }
+
+    def _track_to_dict(self, track: Track) -> dict[str, Any]:
+        logit = self.track_logits.get(track.index)
+        return {
+            "track": track.index,
+            "start": round(track.start, 3),
+            "end": round(track.end, 3),
+            "fake_probability": None if logit is None else probability(logit),
+            "boxes": [
+                [round(float(time), 3), *(round(float(v)) for v in box)]
+                for time, box in zip(track.times, track.boxes, strict=True)
+            ],
+        }
+
+    def __str__(self) -> str:
+        if self.status != "ok":
+            return f"{self.path}: {self.status}: {self.message}"
+        lines = [f"{self.path}: {self.verdict} (fake probability {self.fake_probability:.2f})"]
+        for name, score in self.branches.items():
+            if score.logit is None:
+                lines.append(f"  {name:8s} {score.status}: {score.reason}")
+            else:
+                extra = "".join(f", {key} {value:.2f}" for key, value in score.details.items())
+                lines.append(f"  {name:8s} {probability(score.logit):.2f}{extra}")
+        lines += [f"  warning: {warning}" for warning in self.warnings]
+        return "\n".join(lines)
+
+
 def probability(logit: float) -> float:
     """Logistic function, without overflow, rounded to 4 places (what a user reads)."""
     if logit >= 0:

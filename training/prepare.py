@@ -158,8 +158,7 @@ def _prepare_clip(
             last = block[-1]
             # Every second search in colour: about two pictures a second.
             if number % 2 == 0 and stretch.found[-1] and last.colour is not None:
-                ratio = last.scale * max(last.luma.shape) / max(last.colour.shape[:2])
-                face = Detection(stretch.boxes[-1] / ratio, 1.0)
+                face = Detection(stretch.boxes[-1] / last.colour_scale, 1.0)
                 name = f"{stem}-{stretch.track}-{number:04d}.png"
                 row = _store_face(last.colour, face, item, out / "faces" / name, last.time)
                 rows.append((stretch.track, row))

@@ -1,0 +1,356 @@
+"""The detector: load the models once, then path -> Prediction.
+
+Decoding runs in a thread of its own and the branches in another, while this one finds, follows and
+cuts faces; FFmpeg, OpenCV and onnxruntime all let go of Python's lock. Pictures are held for one
+block (a third of a second), crops until their branch has seen them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, TypeVar, overload
+
+import numpy as np
+
+from avfake.branches import (
+    MIN_SPEECH,
+    AudioBranch,
+    FaceScore,
+    LipSyncBranch,
+    SyncScore,
+    VisualBranch,
+)
+from avfake.bundle import Bundle, load_bundle
+from avfake.crops import face_crop, mouth_crop
+from avfake.faces import FaceFinder, load_finder
+from avfake.fusion import Fusion
+from avfake.media import Clip, Picture
+from avfake.speech import SpeechActivity
+from avfake.tracks import SEARCH_EVERY, Stretch, Tracker, blocks
+from avfake.types import AvfakeError, BranchScore, Prediction, Sound
+
+MIN_SPEECH_IN_WINDOW = 0.8  # seconds of speech without which a mouth window is not judged
+_FACES_A_JOB = 16
+
+Pathlike = str | os.PathLike[str]
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class Detector:
+    """Scores clips with one bundle. Threads may share it; each call does one clip at a time.
+
+    `threads`: cores for the networks, 0 for all.
+    """
+
+    def __init__(self, bundle: Bundle, finder: FaceFinder | None = None, threads: int = 0) -> None:
+        self.bundle = bundle
+        self.finder = finder or load_finder()
+        self._visual = VisualBranch(bundle, threads)
+        self._audio = AudioBranch(bundle, threads)
+        self._lipsync = LipSyncBranch(bundle, threads)
+        self._fusion = Fusion(bundle)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_folder: Pathlike = "default",
+        face_model: str | None = None,
+        threads: int = 0,
+    ) -> Detector:
+        """Load a bundle by name or from a folder, with the face finder called `face_model`
+        ("dlib", the path of a YuNet ONNX file, or None for the default).
+
+        Raises AvfakeError where a file is missing or damaged, and names it.
+        """
+        return cls(load_bundle(name_or_folder), load_finder(face_model), threads)
+
+    @overload
+    def predict(self, path: Pathlike) -> Prediction: ...
+    @overload
+    def predict(self, path: list[Pathlike] | tuple[Pathlike, ...]) -> list[Prediction]: ...
+    def predict(
+        self, path: Pathlike | list[Pathlike] | tuple[Pathlike, ...]
+    ) -> Prediction | list[Prediction]:
+        """Score one file, or each of several in turn.
+
+        A file that cannot be judged gives a Prediction with status "error" (or "abstain" where it
+        holds neither face nor speech) and a reason; it raises nothing and costs no other file.
+        """
+        if isinstance(path, str | os.PathLike):
+            return self._predict(path)
+        return [self._predict(one) for one in path]
+
+    def _predict(self, path: Pathlike) -> Prediction:
+        started = time.perf_counter()
+        tracker = Tracker(self.finder)
+        try:
+            with Clip(path) as clip:
+                analysis = _Analysis(clip, tracker, self._visual, self._audio, self._lipsync)
+                scores = analysis.run()
+        except AvfakeError as error:
+            return Prediction(
+                os.fspath(path),
+                "error",
+                error.reason,
+                str(error),
+                bundle=self.bundle.to_dict(),
+                seconds={"total": time.perf_counter() - started},
+            )
+        logit = self._fusion.fuse(scores)
+        reason = message = None
+        if logit is None:
+            reason = "no_evidence"
+            why = "; ".join(f"{name}: {score.reason}" for name, score in scores.items())
+            message = f"There is nothing in {clip.path.name} to judge ({why})."
+        return Prediction(
+            path=os.fspath(path),
+            status="abstain" if logit is None else "ok",
+            reason=reason,
+            message=message,
+            logit=logit,
+            verdict=None if logit is None else self._fusion.verdict(logit),
+            branches=scores,
+            tracks=tuple(tracker.tracks()),
+            track_logits=analysis.track_logits,
+            segments=self._fusion.segments(scores),
+            media=clip.info,
+            warnings=tuple(clip.warnings),
+            bundle=self.bundle.to_dict(),
+            seconds=analysis.seconds | {"total": time.perf_counter() - started},
+        )
+
+
+@overload
+def predict(path: Pathlike) -> Prediction: ...
+@overload
+def predict(path: list[Pathlike] | tuple[Pathlike, ...]) -> list[Prediction]: ...
+def predict(
+    path: Pathlike | list[Pathlike] | tuple[Pathlike, ...],
+) -> Prediction | list[Prediction]:
+    """Score one file, or several, with the default models (see `Detector.predict`)."""
+    return _default_detector().predict(path)
+
+
+@cache
+def _default_detector() -> Detector:
+    return Detector.from_pretrained()
+
+
+class _Analysis:
+    """One clip on its way through the branches."""
+
+    def __init__(
+        self,
+        clip: Clip,
+        tracker: Tracker,
+        visual: VisualBranch,
+        audio: AudioBranch,
+        lipsync: LipSyncBranch,
+    ) -> None:
+        self._clip = clip
+        self._tracker = tracker
+        self._visual = visual
+        self._audio = audio
+        self._lipsync = lipsync
+        self._pool = ThreadPoolExecutor(1, "avfake-branches")
+        self._sound: Sound | None = None
+        self._speech: SpeechActivity | None = None
+        self._crops: list[tuple[int, float, np.ndarray]] = []
+        self._mouths: dict[int, _Mouth] = {}
+        self._face_jobs: list[Future[list[FaceScore]]] = []
+        self._sync_jobs: list[Future[list[SyncScore]]] = []
+        self._pictures_seen = 0
+        self.seconds: dict[str, float] = {}
+        self.track_logits: dict[int, float] = {}
+
+    def run(self) -> dict[str, BranchScore]:
+        """Decode the clip once and let every branch answer."""
+        with self._pool:
+            with self._timed("decode"):
+                self._sound = self._clip.sound()
+            if self._sound is not None:
+                self._speech = SpeechActivity(self._sound)
+            audio_job = self._submit("audio", self._audio.score, self._sound, self._speech)
+            for block in blocks(_ahead(self._timed_pictures())):
+                self._pictures_seen += len(block)
+                with self._timed("faces"):
+                    for stretch in self._tracker.advance(block):
+                        self._cut(stretch, block)
+            self._send_faces()
+            for track, mouth in self._mouths.items():
+                self._send_mouths(track, mouth.rest())
+            kept = [track.index for track in self._tracker.tracks()]
+            scores = {
+                "visual": _settled(lambda: self._visual_score(kept)),
+                "audio": _settled(audio_job.result),
+                "lipsync": _settled(lambda: self._lipsync_score(kept)),
+            }
+        if self._sound is None and self._pictures_seen == 0:
+            raise AvfakeError(
+                "nothing_decoded", f"Nothing in {self._clip.path.name} could be decoded."
+            )
+        return scores
+
+    def _timed_pictures(self) -> Iterator[Picture]:
+        pictures = self._clip.pictures(SEARCH_EVERY)
+        while True:
+            with self._timed("decode"):
+                picture = next(pictures, None)
+            if picture is None:
+                return
+            yield picture
+
+    def _cut(self, stretch: Stretch, block: Sequence[Picture]) -> None:
+        """Cut what the branches need out of one block, and send what is complete."""
+        pictures = block[stretch.first : stretch.first + len(stretch.boxes)]
+        if self._speech is not None and self._speech.total >= MIN_SPEECH:
+            mouth = self._mouths.setdefault(stretch.track, _Mouth(self._lipsync.pictures))
+            for picture, box in zip(pictures, stretch.boxes, strict=True):
+                crop = mouth_crop(picture.luma, box / picture.scale, self._lipsync.size)
+                mouth.add(picture.time, crop)
+            self._send_mouths(stretch.track, mouth.complete())
+        last = pictures[-1]
+        if last.colour is not None:
+            box = stretch.boxes[-1] / last.colour_scale
+            crop = face_crop(last.colour, box, self._visual.size)
+            self._crops.append((stretch.track, last.time, crop))
+            if len(self._crops) >= _FACES_A_JOB:
+                self._send_faces()
+
+    def _send_faces(self) -> None:
+        if self._crops:
+            self._face_jobs.append(self._submit("visual", self._visual.score, self._crops))
+            self._crops = []
+
+    def _send_mouths(self, track: int, clips: list[tuple[float, np.ndarray]]) -> None:
+        assert self._speech is not None
+        assert self._sound is not None
+        spoken = [
+            (track, start, mouths)
+            for start, mouths in clips
+            if self._speech.between(start, start + self._lipsync.seconds) >= MIN_SPEECH_IN_WINDOW
+        ]
+        if spoken:
+            job = self._submit("lipsync", self._lipsync.score, spoken, self._sound)
+            self._sync_jobs.append(job)
+
+    def _visual_score(self, kept: Sequence[int]) -> BranchScore:
+        if not self._clip.has_picture:
+            return BranchScore.absent("no_picture")
+        faces = [score for job in self._face_jobs for score in job.result()]
+        score, self.track_logits = self._visual.summarise(faces, kept)
+        return score
+
+    def _lipsync_score(self, kept: Sequence[int]) -> BranchScore:
+        if not self._clip.has_picture:
+            return BranchScore.absent("no_picture")
+        if self._sound is None:
+            return BranchScore.absent("no_sound")
+        if not kept:
+            return BranchScore.absent("no_face")
+        if self._speech is None or self._speech.total < MIN_SPEECH:
+            return BranchScore.absent("no_speech")
+        syncs = [score for job in self._sync_jobs for score in job.result()]
+        return self._lipsync.summarise(syncs, kept)
+
+    def _submit(self, stage: str, work: Callable[..., T], *arguments: Any) -> Future[T]:
+        def timed() -> T:
+            with self._timed(stage):
+                return work(*arguments)
+
+        return self._pool.submit(timed)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - started
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
+
+
+class _Mouth:
+    """One track's mouth crops, gathered into windows that overlap by half."""
+
+    def __init__(self, pictures: int) -> None:
+        self._pictures = pictures
+        self._times: list[float] = []
+        self._crops: list[np.ndarray] = []
+        self._fresh = 0  # crops that no window holds yet
+
+    def add(self, time: float, crop: np.ndarray) -> None:
+        self._times.append(time)
+        self._crops.append(crop)
+        self._fresh += 1
+
+    def complete(self) -> list[tuple[float, np.ndarray]]:
+        """Windows that became full: (start, uint8 [pictures, size, size])."""
+        windows = []
+        while len(self._crops) >= self._pictures:
+            windows.append((self._times[0], np.stack(self._crops[: self._pictures])))
+            hop = self._pictures // 2
+            self._fresh = len(self._crops) - self._pictures
+            if len(self._crops) < self._pictures + hop:
+                break
+            del self._times[:hop], self._crops[:hop]
+        return windows
+
+    def rest(self) -> list[tuple[float, np.ndarray]]:
+        """A last window, where more than a fifth of its crops are in no other."""
+        if self._fresh <= self._pictures / 5 or len(self._crops) < self._pictures:
+            return []
+        return [(self._times[-self._pictures], np.stack(self._crops[-self._pictures :]))]
+
+
+def _settled(answer: Callable[[], BranchScore]) -> BranchScore:
+    """A branch that breaks is reported as failed and costs the others nothing."""
+    try:
+        return answer()
+    except Exception:
+        log.exception("a branch failed")
+        return BranchScore.failed("inference_error")
+
+
+def _ahead(items: Iterator[T], depth: int = 24) -> Iterator[T]:
+    """The same items, made in a thread of their own, at most `depth` ahead."""
+    line: queue.Queue[Any] = queue.Queue(depth)
+    stop = threading.Event()
+    end = object()
+
+    def put(item: Any) -> None:
+        while not stop.is_set():
+            try:
+                return line.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def produce() -> None:
+        try:
+            for item in items:
+                put(item)
+                if stop.is_set():
+                    return
+            put(end)
+        except BaseException as error:
+            put(error)
+
+    thread = threading.Thread(target=produce, name="avfake-decode", daemon=True)
+    thread.start()
+    try:
+        while (item := line.get()) is not end:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join()
