@@ -1,0 +1,176 @@
+"""The `avfake` command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from avfake import __version__
+from avfake.types import AvfakeError
+
+if TYPE_CHECKING:
+    from avfake.bundle import Bundle
+
+DESCRIPTION = """\
+How likely is this video a deepfake? avfake looks at the faces, listens to the voice and checks
+whether the lips fit the sound, and gives one calibrated probability with the reasons behind it.
+Everything runs on this machine; nothing is sent anywhere."""
+PREDICT_NOTES = """\
+examples:
+  avfake predict clip.mp4                    a verdict, with each branch second by second
+  avfake predict *.mp4 --json > out.jsonl    one JSON object a line
+  avfake predict voice.wav portrait.jpg      sound files and still images work too
+
+exit status: 0 all files were judged, 1 some were not (each says why), 2 wrong usage
+
+A probability is no proof: treat "likely fake" as a reason to look closer."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.DEBUG if options.verbose else logging.CRITICAL,
+        format="%(levelname)s %(name)s: %(message)s",
+    )
+    try:
+        status: int = options.run(options)
+    except AvfakeError as error:
+        print(f"avfake: {error} [{error.reason}]", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of our output has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from avfake.detector import Detector
+    from avfake.report import render
+
+    detector = Detector.from_pretrained(options.bundle, options.face_model, options.threads)
+    console = Console(highlight=False)
+    status = 0
+    for path in options.paths:
+        prediction = detector.predict(path)
+        if prediction.status != "ok":
+            status = 1
+        if options.json:
+            print(json.dumps(prediction.to_dict(), ensure_ascii=False), flush=True)
+        else:
+            console.print(render(prediction), soft_wrap=True)
+    return status
+
+
+def _info(options: argparse.Namespace) -> int:
+    from avfake.bundle import load_bundle, shipped_bundles
+
+    facts = _facts(load_bundle(options.bundle), shipped_bundles())
+    if options.json:
+        print(json.dumps(facts))
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for name, value in facts.items():
+        lines = value if isinstance(value, list) else [value]
+        if isinstance(value, dict):
+            lines = [f"{key}: {entry}" for key, entry in value.items()]
+        for number, line in enumerate(lines):
+            table.add_row("" if number else name.replace("_", " "), str(line))
+    Console(highlight=False).print(table, soft_wrap=True)
+    return 0
+
+
+def _facts(bundle: Bundle, shipped: list[str]) -> dict[str, Any]:
+    import platform
+
+    import av
+    import dlib
+    import onnxruntime
+
+    from avfake.bundle import GRAPHS, providers
+
+    sizes = {
+        name: f"{(bundle.folder / bundle.graph(name)['file']).stat().st_size / 1e6:.2f} MB"
+        for name in GRAPHS
+    }
+    return {
+        "avfake": __version__,
+        "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+        "models": f"{bundle.name} {bundle.version}",
+        "models_folder": str(bundle.folder),
+        "models_sha256": bundle.sha256,
+        "graphs": sizes,
+        "thresholds": {
+            "likely fake": f"from {bundle.threshold('likely_fake'):.3f}",
+            "likely real": f"up to {bundle.threshold('likely_real'):.3f}",
+        },
+        "shipped_models": shipped,
+        "face_finders": [f"dlib {dlib.__version__} (default)", "yunet (--face-model FILE.onnx)"],
+        "decoder": f"PyAV {av.__version__}, FFmpeg {av.ffmpeg_version_info}",
+        "inference": f"onnxruntime {onnxruntime.__version__}",
+        "devices": [name.removesuffix("ExecutionProvider") for name in providers()],
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("avfake", description=DESCRIPTION, formatter_class=raw)
+    parser.add_argument("--version", action="version", version=f"avfake {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--bundle",
+        default="default",
+        metavar="NAME|DIR",
+        help="models to use: a name that ships with avfake, or a folder (default: default)",
+    )
+    common.add_argument("--json", action="store_true", help="print JSON instead of text")
+    common.add_argument("--verbose", action="store_true", help="log what happens, to stderr")
+
+    predict = commands.add_parser(
+        "predict",
+        parents=[common],
+        help="score videos, sound files or still images",
+        description="Score videos, sound files or still images.",
+        epilog=PREDICT_NOTES,
+        formatter_class=raw,
+    )
+    predict.add_argument("paths", nargs="+", metavar="FILE", help="what to score")
+    predict.add_argument(
+        "--face-model",
+        metavar="FILE.onnx",
+        help="find faces with this YuNet model instead of dlib",
+    )
+    predict.add_argument(
+        "--threads", type=int, default=0, metavar="N", help="cores for the networks (default: all)"
+    )
+    predict.set_defaults(run=_predict)
+
+    info = commands.add_parser(
+        "info",
+        parents=[common],
+        help="what is installed: models, face finders, devices",
+        description="What is installed: models, face finders, devices.",
+    )
+    info.set_defaults(run=_info)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,250 @@
+"""Train the fusion head on composed clips and calibrate every probability.
+
+    python -m training.fuse --runs runs
+
+Reads `runs/{visual,audio,lipsync}/heldout.csv` (path, group, source, label, logit: scores of people
+that the branch was not trained on) and writes `runs/fusion/best.safetensors`, `calibration.json`
+(scale and bias a branch, thresholds) and `metrics.json`.
+
+1. Each branch's raw logits become log-odds by Platt scaling (Platt 1999), every source weighing
+   the same, so that true fakes count for as much as the many pseudo-fakes.
+2. Clips of all kinds are composed of held-out scores: real or fake picture, real or fake voice,
+   sound in or out of step. A composed clip is fake if any part of it is. Branches are dropped at
+   random, as they are on clips without a face, without speech, or silent.
+3. The head is trained on one half of the people; its temperature (Guo et al. 2017) and the
+   thresholds of the verdicts come from the other half.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
+from torch.utils.data import Dataset
+
+from avfake.models.fusion import FusionNet
+from avfake.types import BRANCHES
+from evaluation.metrics import auc, log_loss, threshold_at_false_alarms
+from training.loop import Schedule, fit, load_state, save
+
+# Kinds of clip: share, then whether picture, voice and lip-sync are fake.
+KINDS: dict[str, tuple[float, tuple[int, int, int]]] = {
+    "real": (0.5, (0, 0, 0)),
+    "face swap": (0.15, (1, 0, 0)),
+    "lip-synced to another voice": (0.05, (1, 0, 1)),
+    "voice converted": (0.1, (0, 1, 0)),
+    "voice replaced": (0.1, (0, 1, 1)),
+    "dubbed or shifted": (0.05, (0, 0, 1)),
+    "face and voice": (0.05, (1, 1, 0)),
+}
+DROP = 0.2  # chance that a branch is absent
+FALSE_ALARMS = 0.05  # of real clips called likely fake, and of fakes called likely real
+SCHEDULE = Schedule(steps=1500, lr=0.02, warmup=50, ema=0.99, evaluate_every=100, workers=0)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Held-out log-odds of one branch, by label and then by person: lists of float32 [n]."""
+
+    by_label: tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame) -> Pool:
+        people = [
+            tuple(
+                part["log_odds"].to_numpy(np.float32)
+                for _, part in rows[rows["label"] == label].groupby(["source", "group"])
+            )
+            for label in (0, 1)
+        ]
+        if not people[0] or not people[1]:
+            raise ValueError("a branch needs held-out scores of both real and fake")
+        return cls((people[0], people[1]))
+
+    def draw(self, label: int, rng: np.random.Generator) -> float:
+        """A clip's log-odds: the mean over a few windows of one person."""
+        people = self.by_label[label]
+        windows = people[rng.integers(len(people))]
+        return float(rng.choice(windows, size=min(len(windows), 6)).mean())
+
+
+class ComposedClips(Dataset):
+    """Batches of composed clips; item `i` is always the same batch."""
+
+    def __init__(self, pools: dict[str, Pool], size: int = 512, seed: int = 0) -> None:
+        self._pools = pools
+        self._size = size
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return 1_000_000
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(logits [n, 3], present [n, 3], label [n]), all float32."""
+        rng = np.random.default_rng((self._seed, index))
+        kinds = list(KINDS.values())
+        shares = np.array([share for share, _ in kinds])
+        drawn = [kinds[i][1] for i in rng.choice(len(kinds), self._size, p=shares / shares.sum())]
+        logits = np.array(
+            [
+                [self._pools[b].draw(fake, rng) for b, fake in zip(BRANCHES, kind, strict=True)]
+                for kind in drawn
+            ],
+            np.float32,
+        )
+        present = rng.random(logits.shape) >= DROP
+        # Not one branch left is no clip to learn from: keep one.
+        empty = np.flatnonzero(~present.any(1))
+        present[empty, rng.integers(0, len(BRANCHES), len(empty))] = True
+        label = np.array([max(kind) for kind in drawn], np.float32)
+        return (
+            torch.from_numpy(logits * present),
+            torch.from_numpy(present.astype(np.float32)),
+            torch.from_numpy(label),
+        )
+
+
+def calibrate(rows: pd.DataFrame) -> dict[str, float]:
+    """Platt's scale and bias for one branch: classes weigh alike, and sources within a class."""
+    sizes = rows.groupby(["label", "source"])["logit"].transform("size")
+    sources = rows.groupby("label")["source"].transform("nunique")
+    weight = 1.0 / (sizes * sources)
+    model = LogisticRegression(C=1e3)
+    model.fit(rows[["logit"]].to_numpy(), rows["label"], sample_weight=weight * len(rows))
+    scale = float(model.coef_[0, 0])
+    if scale <= 0:
+        raise ValueError("a branch ranks held-out fakes below held-out real: it cannot be fused")
+    return {"scale": scale, "bias": float(model.intercept_[0])}
+
+
+def first_half(group: pd.Series) -> np.ndarray:
+    """bool [n]: a fixed half of the people, by a hash of their name."""
+    return np.array([zlib.crc32(str(name).encode()) % 2 == 0 for name in group])
+
+
+def fuse(runs: Path) -> dict[str, object]:
+    """The whole recipe; returns what is written to metrics.json."""
+    out = runs / "fusion"
+    tables = {branch: pd.read_csv(runs / branch / "heldout.csv") for branch in BRANCHES}
+    calibration = {branch: calibrate(rows) for branch, rows in tables.items()}
+    halves: list[dict[str, Pool]] = [{}, {}]
+    figures: dict[str, object] = {}
+    for branch, rows in tables.items():
+        entry = calibration[branch]
+        rows["log_odds"] = entry["scale"] * rows["logit"] + entry["bias"]
+        mine = first_half(rows["group"])
+        halves[0][branch], halves[1][branch] = Pool.of(rows[mine]), Pool.of(rows[~mine])
+        figures[branch] = _branch_figures(rows)
+    config = {"hidden": 8}
+    torch.manual_seed(0)
+    model = FusionNet(**config)
+    held_out = [ComposedClips(halves[1], seed=1)[i] for i in range(8)]
+    logits, present, label = (torch.cat(part) for part in zip(*held_out, strict=True))
+
+    def evaluate(net: torch.nn.Module) -> dict[str, float]:
+        with torch.no_grad():
+            (answer,) = net(logits, present)
+        return {"loss": float(cross_entropy(answer, label)), "auc": auc(label, answer)}
+
+    def loss(net: torch.nn.Module, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        (answer,) = net(batch[0], batch[1])
+        return cross_entropy(answer, batch[2])
+
+    (out / "last.safetensors").unlink(missing_ok=True)  # seconds of work: never half an old run
+    fit(model, ComposedClips(halves[0]), loss, evaluate, SCHEDULE, out, config)
+    state, _ = load_state(out / "best.safetensors")
+    model.load_state_dict(state)
+    model.eval()
+    temperature = _fit_temperature(model, logits, present, label)
+    model.temperature.fill_(temperature)
+    fused = evaluate(model)
+    save(model, out / "best.safetensors", config, fused)
+    with torch.no_grad():
+        probability = torch.sigmoid(model(logits, present)[0]).numpy()
+    thresholds = _thresholds(label.numpy(), probability)
+    (out / "calibration.json").write_text(
+        json.dumps({"calibration": calibration, "thresholds": thresholds}, indent=2) + "\n"
+    )
+    figures["fused"] = {
+        "log_loss": log_loss(label.numpy(), probability),
+        "auc": fused["auc"],
+        "temperature": temperature,
+        "composed_clips": len(label),
+        "called_either_way": float(
+            np.mean(
+                (probability >= thresholds["likely_fake"])
+                | (probability <= thresholds["likely_real"])
+            )
+        ),
+        "by_kind_of_fake_auc": _by_kind(halves[1], model),
+    }
+    (out / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n")
+    return figures
+
+
+def _branch_figures(rows: pd.DataFrame) -> dict[str, float]:
+    label, odds = rows["label"].to_numpy(), rows["log_odds"].to_numpy()
+    return {
+        "log_loss": log_loss(label, 1 / (1 + np.exp(-odds))),
+        "auc": auc(label, odds),
+        "rows": len(rows),
+        "people": int(rows["group"].nunique()),
+    }
+
+
+def _fit_temperature(
+    model: FusionNet, logits: torch.Tensor, present: torch.Tensor, label: torch.Tensor
+) -> float:
+    """The temperature with the least log-loss, over a fine grid from 0.2 to 5."""
+    with torch.no_grad():
+        (answer,) = model(logits, present)
+    grid = np.geomspace(0.2, 5, 200)
+    losses = [float(cross_entropy(answer / float(t), label)) for t in grid]
+    return float(grid[int(np.argmin(losses))])
+
+
+def _thresholds(label: np.ndarray, probability: np.ndarray) -> dict[str, float]:
+    fake = threshold_at_false_alarms(label, probability, FALSE_ALARMS)
+    real = 1 - threshold_at_false_alarms(1 - label, 1 - probability, FALSE_ALARMS)
+    # Never "likely" on the wrong side of even odds, however good or bad the models are.
+    return {"likely_fake": max(0.5, fake), "likely_real": min(0.5, real)}
+
+
+def _by_kind(pools: dict[str, Pool], model: FusionNet) -> dict[str, float]:
+    """AUC of each kind of fake against real clips, all branches present."""
+    rng = np.random.default_rng(2)
+
+    def scores(kind: tuple[int, int, int]) -> np.ndarray:
+        rows = [
+            [pools[b].draw(fake, rng) for b, fake in zip(BRANCHES, kind, strict=True)]
+            for _ in range(500)
+        ]
+        logits = torch.tensor(rows, dtype=torch.float32)
+        with torch.no_grad():
+            return model(logits, torch.ones_like(logits))[0].numpy()
+
+    real = scores((0, 0, 0))
+    label = np.repeat([0, 1], 500)
+    return {
+        name: auc(label, np.concatenate([real, scores(kind)]))
+        for name, (_, kind) in KINDS.items()
+        if any(kind)
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    print(json.dumps(fuse(parser.parse_args().runs), indent=2))
+
+
+if __name__ == "__main__":
+    main()
