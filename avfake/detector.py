@@ -12,6 +12,7 @@ import os
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -216,8 +217,7 @@ class _Analysis:
             mouth = self._mouths.setdefault(stretch.track, _Mouth(self._lipsync.pictures))
             for picture, box in zip(pictures, stretch.boxes, strict=True):
                 crop = mouth_crop(picture.luma, box / picture.scale, self._lipsync.size)
-                mouth.add(picture.time, crop)
-            self._send_mouths(stretch.track, mouth.complete())
+                self._send_mouths(stretch.track, mouth.add(picture.time, crop))
         last = pictures[-1]
         if last.colour is not None:
             box = stretch.boxes[-1] / last.colour_scale
@@ -283,33 +283,27 @@ class _Mouth:
     """One track's mouth crops, gathered into windows that overlap by half."""
 
     def __init__(self, pictures: int) -> None:
+        self._times: deque[float] = deque(maxlen=pictures)
+        self._crops: deque[np.ndarray] = deque(maxlen=pictures)
         self._pictures = pictures
-        self._times: list[float] = []
-        self._crops: list[np.ndarray] = []
-        self._fresh = 0  # crops that no window holds yet
+        self._due = pictures  # crops until the next window is complete
 
-    def add(self, time: float, crop: np.ndarray) -> None:
+    def add(self, time: float, crop: np.ndarray) -> list[tuple[float, np.ndarray]]:
+        """The window that this crop completes, if any: (start, uint8 [pictures, size, size])."""
         self._times.append(time)
         self._crops.append(crop)
-        self._fresh += 1
-
-    def complete(self) -> list[tuple[float, np.ndarray]]:
-        """Windows that became full: (start, uint8 [pictures, size, size])."""
-        windows = []
-        while len(self._crops) >= self._pictures:
-            windows.append((self._times[0], np.stack(self._crops[: self._pictures])))
-            hop = self._pictures // 2
-            self._fresh = len(self._crops) - self._pictures
-            if len(self._crops) < self._pictures + hop:
-                break
-            del self._times[:hop], self._crops[:hop]
-        return windows
+        self._due -= 1
+        if self._due > 0:
+            return []
+        self._due = self._pictures // 2
+        return [(self._times[0], np.stack(self._crops))]
 
     def rest(self) -> list[tuple[float, np.ndarray]]:
         """A last window, where more than a fifth of its crops are in no other."""
-        if self._fresh <= self._pictures / 5 or len(self._crops) < self._pictures:
+        fresh = self._pictures // 2 - self._due
+        if len(self._crops) < self._pictures or fresh <= self._pictures / 5:
             return []
-        return [(self._times[-self._pictures], np.stack(self._crops[-self._pictures :]))]
+        return [(self._times[0], np.stack(self._crops))]
 
 
 def _settled(answer: Callable[[], BranchScore]) -> BranchScore:

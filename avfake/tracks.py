@@ -265,12 +265,11 @@ def _there_and_back(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Lucas-Kanade forwards and backwards: where the points go and where they come back to."""
     size, levels = (11, 11), 2
-    empty = np.empty_like(points)
     moved, ok, _ = cv2.calcOpticalFlowPyrLK(
-        one, other, points, empty, winSize=size, maxLevel=levels
+        one, other, points, np.empty_like(points), winSize=size, maxLevel=levels
     )
     back, ok_back, _ = cv2.calcOpticalFlowPyrLK(
-        other, one, moved, empty, winSize=size, maxLevel=levels
+        other, one, moved, np.empty_like(points), winSize=size, maxLevel=levels
     )
     return np.asarray(moved), np.asarray(ok), np.asarray(back), np.asarray(ok_back)
 
