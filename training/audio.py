@@ -39,7 +39,7 @@ class Recipe:
 
 
 RECIPES = {
-    "small": Recipe(Schedule(steps=700, lr=1e-3, warmup=60, ema=0.98, evaluate_every=50)),
+    "small": Recipe(Schedule(steps=500, lr=1e-3, warmup=60, ema=0.98, evaluate_every=50)),
     "short": Recipe(Schedule(steps=200, lr=1e-3, warmup=40, ema=0.97, evaluate_every=50)),
 }
 """By name, for --config. "short" is also what --leave-out trains by."""
