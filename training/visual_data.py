@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -70,6 +71,11 @@ class Faces:
     def __len__(self) -> int:
         return len(self.table)
 
+    @cached_property
+    def places(self) -> np.ndarray:
+        """Float [n, 14]: every row's box and five points (NaN where there are none)."""
+        return self.table[BOX + POINTS].to_numpy(np.float64)
+
     def where(self, keep: np.ndarray) -> Faces:
         """The rows for which bool `keep` [n] is true."""
         return Faces(self.root, self.table[np.asarray(keep)].reset_index(drop=True))
@@ -79,13 +85,11 @@ class Faces:
 
         Raises FileNotFoundError when the picture is missing or no picture.
         """
-        row = self.table.iloc[index]
-        path = self.root / row["path"]
+        path = self.root / self.table["path"].iat[index]
         picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
         if picture is None:
             raise FileNotFoundError(f"cannot read the picture {path}")
-        box = row[BOX].to_numpy(np.float64)
-        points = row[POINTS].to_numpy(np.float64).reshape(5, 2)
+        box, points = self.places[index, :4], self.places[index, 4:].reshape(5, 2)
         shrink = tallest / (box[3] - box[1])
         if shrink < 1:
             height, width = picture.shape[:2]
@@ -114,8 +118,7 @@ def detail(face: Face) -> float:
 
 def usable(faces: Faces) -> np.ndarray:
     """Bool [n]: faces sure, large and sharp enough that a forgery in them can be told."""
-    sides = faces.table[BOX].to_numpy(np.float64)
-    keep = (sides[:, 2] - sides[:, 0] + sides[:, 3] - sides[:, 1]) / 2 >= SMALLEST
+    keep = np.array([box_size(place[:4]) >= SMALLEST for place in faces.places], bool)
     keep &= faces.table["score"].to_numpy() >= FAINTEST
     for index in np.flatnonzero(keep).tolist():
         keep[index] = detail(faces.read(index)) >= DULLEST
@@ -138,7 +141,7 @@ class Studio:
             ]
             for kind in (portrait, ~portrait)
         ]
-        self.poses = np.stack([_pose(row) for row in table[BOX + POINTS].to_numpy(np.float64)])
+        self.poses = np.stack([_pose(place) for place in faces.places])
 
     def draw(self, rng: Generator) -> int:
         """A row: a frame of video with the odds VIDEO_SHARE, then one of its people, then one."""
@@ -197,8 +200,8 @@ class Studio:
 class PairBatches(Dataset):
     """Item i is the batch of step i: faces uint8 [2 P, size, size, 3], labels float32 [2 P].
 
-    Strong forgeries come first and weaker ones are let in over the first third of `steps`: from
-    random weights, a net that starts on subtle ones learns nothing for long.
+    Over the first third of `steps` forgeries go from very strong ones to all strengths: from random
+    weights, a net that starts on subtle ones learns nothing for long.
     """
 
     def __init__(self, studio: Studio, pairs: int, steps: int, seed: int = 0) -> None:
@@ -209,10 +212,11 @@ class PairBatches(Dataset):
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng([self.seed, step])
-        weakest = 0.8 - 0.6 * min(1.0, 3 * step / self.steps)
+        ease = max(0.0, 1 - 3 * step / self.steps)
+        weakest, strongest = 0.2 + 1.0 * ease, 1.0 + 0.8 * ease
         kinds = rng.choice(list(KINDS), size=self.pairs, p=list(KINDS.values()))
         pairs = [
-            self.studio.pair(self.studio.draw(rng), rng, rng.uniform(weakest, 1.0), str(kind))
+            self.studio.pair(self.studio.draw(rng), rng, rng.uniform(weakest, strongest), str(kind))
             for kind in kinds
         ]
         real, fake = (np.stack(crops) for crops in zip(*pairs, strict=True))
@@ -239,9 +243,9 @@ def _tighten(face: Face, rng: Generator) -> Face:
     return Face(picture, face.box - np.tile([left, top], 2), points)
 
 
-def _pose(row: np.ndarray) -> np.ndarray:
+def _pose(place: np.ndarray) -> np.ndarray:
     """The five points in face coordinates, [10]; zeros where there are none."""
-    box, points = row[:4], row[4:].reshape(5, 2)
+    box, points = place[:4], place[4:].reshape(5, 2)
     if np.isnan(points).any():
         return np.zeros(10)
     frame = cv2.invertAffineTransform(face_frame(box, points))

@@ -72,17 +72,17 @@ def self_blend(
 ) -> np.ndarray:
     """The picture with one region of its face laid on itself, changed and moved a little.
 
-    `region` is a key of REGIONS; `strength` in (0, 1] scales the changes. Pixels outside the
-    region's soft mask stay exactly as they were.
+    `region` is a key of REGIONS; `strength` scales the changes: 1 is as strong as the paper's, up
+    to 2 serves to begin with. Pixels outside the region's soft mask stay exactly as they were.
     """
     mask = region_mask(picture.shape[:2], box, points, rng, region)
     for _ in range(4):
         source = distort(picture, rng, strength)
         source = _move(source, box, rng, strength, moving=region in MOVING)
-        fake = paste(picture, source, mask, rng, poisson=rng.random() < 0.1)
+        fake = paste(picture, source, mask, _ratio(rng, strength), poisson=rng.random() < 0.1)
         if _visible(picture, fake, mask):
             break
-        strength = min(1.0, 1.5 * strength)
+        strength = 1.5 * strength
     return fake
 
 
@@ -114,7 +114,7 @@ def swap(
         source = match_colour(source, picture, mask, amount=rng.uniform(0.6, 1.0))
     if rng.random() < 0.6:
         source = distort(source, rng, 0.6 * strength)
-    return paste(picture, source, mask, rng, poisson)
+    return paste(picture, source, mask, _ratio(rng, strength), poisson)
 
 
 def distort(picture: np.ndarray, rng: Generator, strength: float = 1.0) -> np.ndarray:
@@ -150,24 +150,25 @@ def region_mask(
     circle = np.stack([np.cos(angle), np.sin(angle)], 1)
     curve = np.sign(circle) * np.abs(circle) ** (2 / rng.uniform(*part.exponent))
     half = np.array([rng.uniform(*part.half_width), rng.uniform(*part.half_height)])
+    # From a hard edge to one as soft as a quarter of the region; the softer, the farther inside.
+    softness = float(np.exp(rng.uniform(np.log(0.01), np.log(0.25))))
     # Elastic deformation: low harmonics bend the outline as a warped mask would be bent.
     waves = [rng.normal(0, 0.08 / k) * np.cos(k * angle + rng.uniform(0, 7)) for k in range(1, 6)]
-    curve = middle + curve * half * (1 + np.sum(waves, 0))[:, None]
+    reach = (1 - softness) * (1 + np.sum(waves, 0))
+    curve = middle + curve * half * reach[:, None]
     outline = curve @ to_pixels[:, :2].T + to_pixels[:, 2]
     mask = np.zeros(shape, np.float32)
     cv2.fillPoly(mask, [np.round(outline * 16).astype(np.int32)], 1.0, cv2.LINE_AA, shift=4)
-    # From a hard edge to one as soft as half the region itself.
-    extent = float(min(half[0] * (box[2] - box[0]), half[1] * (box[3] - box[1])))
-    sigma = extent * float(np.exp(rng.uniform(np.log(0.01), np.log(0.3))))
-    soft = cv2.GaussianBlur(mask, (0, 0), max(sigma, 0.3))
+    extent = float(min(half * (box[2:] - box[:2]))) / 2
+    soft = cv2.GaussianBlur(mask, (0, 0), max(softness * extent, 0.3))
     return np.clip(soft / max(float(soft.max()), 1e-6), 0, 1)
 
 
 def paste(
-    target: np.ndarray, source: np.ndarray, mask: np.ndarray, rng: Generator, poisson: bool
+    target: np.ndarray, source: np.ndarray, mask: np.ndarray, ratio: float, poisson: bool
 ) -> np.ndarray:
-    """`source` over `target` where `mask` is set: plainly, at one of the paper's ratios, or by
-    Poisson blending. Both pictures have the same size.
+    """`source` over `target` where `mask` is set: plainly, with `ratio` (1 hides the target), or
+    by Poisson blending. Both pictures have the same size.
     """
     if poisson:
         hard = np.where(mask > 0.5, np.uint8(255), np.uint8(0))
@@ -177,7 +178,7 @@ def paste(
         if min(width, height) >= 8:
             middle = (left + width // 2, top + height // 2)
             return cv2.seamlessClone(source, target, hard, middle, cv2.NORMAL_CLONE)
-    alpha = (mask * rng.choice(RATIOS))[..., None]
+    alpha = (mask * ratio)[..., None]
     mixed = target + (source.astype(np.float32) - target) * alpha
     return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
 
@@ -224,6 +225,11 @@ def _alignment(donor: Face, target: Face) -> np.ndarray:
         pairs = [np.concatenate([c, p, p]) for c, p in zip(pairs, points, strict=True)]
     ones = np.ones((len(pairs[0]), 1))
     return np.linalg.lstsq(np.hstack([pairs[0], ones]), pairs[1], rcond=None)[0].T
+
+
+def _ratio(rng: Generator, strength: float) -> float:
+    """One of the paper's ratios; strong forgeries are not faint."""
+    return float(np.clip(rng.choice(RATIOS), strength - 0.5, 1.0))
 
 
 def _move(
@@ -294,7 +300,7 @@ def _sharpen(picture: np.ndarray, rng: Generator, strength: float) -> np.ndarray
 
 
 def _recompress(picture: np.ndarray, rng: Generator, strength: float) -> np.ndarray:
-    quality = round(85 - strength * rng.uniform(0, 60))
+    quality = max(10, round(85 - strength * rng.uniform(0, 60)))
     _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return cv2.imdecode(encoded, cv2.IMREAD_COLOR)
 
