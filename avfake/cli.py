@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = options.run(options)
     except AvfakeError as error:
         print(f"avfake: {error} [{error.reason}]", file=sys.stderr)
-        return 1
+        return 2 if error.reason == "usage" else 1
     except BrokenPipeError:  # the reader of our output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -57,6 +57,8 @@ def _predict(options: argparse.Namespace) -> int:
     from avfake.detector import Detector
     from avfake.report import render
 
+    if options.video and len(options.paths) > 1:
+        raise AvfakeError("usage", "--video marks one clip: give one FILE.")
     detector = Detector.from_pretrained(options.bundle, options.face_model, options.threads)
     console = Console(highlight=False)
     status = 0
@@ -68,6 +70,10 @@ def _predict(options: argparse.Namespace) -> int:
             print(json.dumps(prediction.to_dict(), ensure_ascii=False), flush=True)
         else:
             console.print(render(prediction), soft_wrap=True)
+        if options.video and prediction.media is not None:
+            from avfake.markup import write_marked_video
+
+            write_marked_video(prediction, options.video)
     return status
 
 
@@ -159,6 +165,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.add_argument(
         "--threads", type=int, default=0, metavar="N", help="cores for the networks (default: all)"
+    )
+    predict.add_argument(
+        "--video",
+        metavar="OUT.mp4",
+        help="also write the clip with its faces marked (one FILE only; extra 'report')",
     )
     predict.set_defaults(run=_predict)
 

@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -49,6 +50,18 @@ class Picture:
     luma: np.ndarray
     scale: float
     colour: np.ndarray | None
+
+    @cached_property
+    def levels(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`luma`, and it shrunk to a half and a quarter: what motion is measured on."""
+        half = _shrunk_by(self.luma, 2)
+        return self.luma, half, _shrunk_by(half, 2)
+
+    @cached_property
+    def thumbnail(self) -> np.ndarray:
+        """float32 [18, 32]: enough to see a change of scene."""
+        small = cv2.resize(self.levels[2], (32, 18), interpolation=cv2.INTER_AREA)
+        return small.astype(np.float32)
 
     @property
     def colour_scale(self) -> float:
@@ -357,6 +370,11 @@ def _luma(frame: Any) -> np.ndarray:
         # Studio range 16..235 becomes 0..255, as it does in the colour pictures.
         return cv2.convertScaleAbs(np.maximum(small, 16) - np.uint8(16), alpha=255 / 219)
     return frame.to_ndarray(format="gray")
+
+
+def _shrunk_by(picture: np.ndarray, factor: int) -> np.ndarray:
+    height, width = (max(1, side // factor) for side in picture.shape[:2])
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _shrunk(picture: np.ndarray) -> tuple[np.ndarray, float]:

@@ -220,23 +220,26 @@ def _flow(box: np.ndarray, here: Picture, there: Picture) -> np.ndarray | None:
     """
     if here.luma is there.luma:
         return box
+    if there.luma.shape != here.luma.shape:
+        return None
     size = box_size(box) / here.scale
-    centre = (box[:2] + box[2:]) / 2 / here.scale
-    height, width = here.luma.shape
+    if size < 8:
+        return None
+    # The smallest level on which the face still has 64 px, then the rest of the way.
+    level = int(np.clip(np.log2(size / _FOLLOW_SIZE), 0, 2))
+    size = size / 2**level
+    scale = here.scale * 2**level
+    centre = (box[:2] + box[2:]) / 2 / scale
+    one, other = here.levels[level], there.levels[level]
+    height, width = one.shape
     left, top = (int(max(0, v)) for v in np.floor(centre - size))
     right, bottom = int(min(width, centre[0] + size)), int(min(height, centre[1] + size))
-    if size < 8 or right - left < 8 or bottom - top < 8 or there.luma.shape != here.luma.shape:
+    if right - left < 8 or bottom - top < 8:
         return None
     factor = min(1.0, _FOLLOW_SIZE / size)
     one, other = (
-        cv2.resize(
-            picture.luma[top:bottom, left:right],
-            None,
-            fx=factor,
-            fy=factor,
-            interpolation=cv2.INTER_AREA,
-        )
-        for picture in (here, there)
+        cv2.resize(window[top:bottom, left:right], None, fx=factor, fy=factor)
+        for window in (one, other)
     )
     grid = np.linspace(-0.4, 0.4, 7)
     start = np.stack(np.meshgrid(grid, grid), -1).reshape(-1, 2) * size + centre
@@ -255,7 +258,7 @@ def _flow(box: np.ndarray, here: Picture, there: Picture) -> np.ndarray | None:
     if far.sum() >= 6:
         reached = np.linalg.norm(b - np.median(b, axis=0), axis=1)
         growth = float(np.clip(np.median(reached[far] / reach[far]), 0.95, 1.05))
-    middle = (centre + shift) * here.scale
+    middle = (centre + shift) * scale
     half = (box[2:] - box[:2]) / 2 * growth
     return np.concatenate([middle - half, middle + half]).astype(np.float32)
 
@@ -278,10 +281,7 @@ def _is_cut(before: Picture | None, after: Picture) -> bool:
     """Whether the scene changes between two pictures: most of the frame differs at once."""
     if before is None or before.luma is after.luma:
         return False
-    one, other = (
-        cv2.resize(p.luma, (32, 18), interpolation=cv2.INTER_AREA).astype(np.float32)
-        for p in (before, after)
-    )
+    one, other = before.thumbnail, after.thumbnail
     # Without their means: a flash or a fade alone is no cut.
     difference = np.abs((one - one.mean()) - (other - other.mean())).mean()
     return bool(difference > 0.6 * min(one.std(), other.std()) + 6)

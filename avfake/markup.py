@@ -1,0 +1,110 @@
+"""The clip again, with a box round every face and its probability over it (extra `report`)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from avfake.media import Clip
+from avfake.types import (
+    FRAME_RATE,
+    SAMPLE_RATE,
+    AvfakeError,
+    Prediction,
+    Track,
+    Window,
+    probability,
+)
+
+_COLOURS = ((80, 200, 90), (240, 200, 60), (235, 70, 60))  # RGB: real, doubtful, fake
+
+
+def write_marked_video(prediction: Prediction, out: str | os.PathLike[str]) -> None:
+    """Write `out` (MP4, 25 pictures a second, with sound): what was judged, and how.
+
+    Decodes `prediction.path` anew; scores are those of the prediction. Raises AvfakeError
+    `nothing_to_mark` for a clip without pictures, `needs_extra` where moviepy is not installed, or
+    what opening the clip raises.
+    """
+    try:
+        from moviepy import VideoClip
+        from moviepy.audio.AudioClip import AudioArrayClip
+    except ImportError:
+        raise AvfakeError(
+            "needs_extra", "Marked-up video needs moviepy: pip install 'avfake[report]'."
+        ) from None
+    with Clip(prediction.path) as clip:
+        sound = clip.sound()
+        pictures = clip.pictures(colour_every=1)
+        first = next(pictures, None)
+        if first is None or first.colour is None or clip.info.is_image:
+            raise AvfakeError("nothing_to_mark", f"{clip.path.name} has no moving picture.")
+        height, width = (side // 2 * 2 for side in first.colour.shape[:2])
+        current, start = first, first.time
+        count = max(1, round(((clip.info.duration or 1 / FRAME_RATE) - start) * FRAME_RATE))
+
+        def frame(when: float) -> np.ndarray:
+            # moviepy asks for frames in order; a clip that ends early keeps its last one.
+            nonlocal current
+            while current.time < start + when - 0.5 / FRAME_RATE:
+                following = next(pictures, None)
+                if following is None:
+                    break
+                current = following
+            assert current.colour is not None
+            marked = _marked(current.colour, current.time, 1 / current.colour_scale, prediction)
+            return marked[:height, :width]
+
+        video = VideoClip(frame, duration=count / FRAME_RATE).with_fps(FRAME_RATE)
+        if sound is not None:
+            samples = sound.between(start, start + count / FRAME_RATE)
+            video = video.with_audio(AudioArrayClip(samples[:, None], fps=SAMPLE_RATE))
+        video.write_videofile(
+            str(Path(out)), codec="libx264", audio_codec="aac", audio_fps=SAMPLE_RATE, logger=None
+        )
+
+
+def _marked(picture: np.ndarray, when: float, scale: float, prediction: Prediction) -> np.ndarray:
+    """A copy of uint8 RGB [h, w, 3] with its faces boxed; `scale` maps original to its pixels."""
+    picture = picture.copy()
+    thick = max(1, round(max(picture.shape[:2]) / 400))
+    for track in prediction.tracks:
+        box = _box_at(track, when)
+        if box is None:
+            continue
+        left, top, right, bottom = (round(float(v) * scale) for v in box)
+        value = _probability_at(prediction, track.index, when)
+        colour = (200, 200, 200)
+        if value is not None:
+            colour = _COLOURS[0 if value < 0.5 else 1 if value < 0.8 else 2]
+            size = thick * 0.4
+            cv2.putText(
+                picture,
+                f"fake {value:.2f}",
+                (left, max(12 * thick, top - 4 * thick)),
+                cv2.FONT_HERSHEY_SIMPLEX,
+                size,
+                colour,
+                thick,
+                cv2.LINE_AA,
+            )
+        cv2.rectangle(picture, (left, top), (right, bottom), colour, thick, cv2.LINE_AA)
+    return picture
+
+
+def _box_at(track: Track, when: float) -> np.ndarray | None:
+    nearest = int(np.argmin(np.abs(track.times - when)))
+    return track.boxes[nearest] if abs(track.times[nearest] - when) < 1 / FRAME_RATE else None
+
+
+def _probability_at(prediction: Prediction, track: int, when: float) -> float | None:
+    """The picture branch's answer for this face at this time."""
+    windows: list[Window] = [
+        window
+        for window in prediction.branches["visual"].windows
+        if window.track == track and window.start <= when < window.end
+    ]
+    return probability(windows[0].logit) if windows else None
