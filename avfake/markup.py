@@ -61,7 +61,9 @@ def write_marked_video(prediction: Prediction, out: str | os.PathLike[str]) -> N
         video = VideoClip(frame, duration=count / FRAME_RATE).with_fps(FRAME_RATE)
         if sound is not None:
             samples = sound.between(start, start + count / FRAME_RATE)
-            video = video.with_audio(AudioArrayClip(samples[:, None], fps=SAMPLE_RATE))
+            # Two channels: moviepy writes a single one at double length.
+            stereo = np.repeat(samples[:, None], 2, axis=1)
+            video = video.with_audio(AudioArrayClip(stereo, fps=SAMPLE_RATE))
         video.write_videofile(
             str(Path(out)), codec="libx264", audio_codec="aac", audio_fps=SAMPLE_RATE, logger=None
         )
@@ -80,19 +82,25 @@ def _marked(picture: np.ndarray, when: float, scale: float, prediction: Predicti
         colour = (200, 200, 200)
         if value is not None:
             colour = _COLOURS[0 if value < 0.5 else 1 if value < 0.8 else 2]
-            size = thick * 0.4
-            cv2.putText(
-                picture,
-                f"fake {value:.2f}",
-                (left, max(12 * thick, top - 4 * thick)),
-                cv2.FONT_HERSHEY_SIMPLEX,
-                size,
-                colour,
-                thick,
-                cv2.LINE_AA,
-            )
+            _label(picture, f"fake {value:.2f}", (left, top), colour)
         cv2.rectangle(picture, (left, top), (right, bottom), colour, thick, cv2.LINE_AA)
     return picture
+
+
+def _label(
+    picture: np.ndarray, text: str, corner: tuple[int, int], colour: tuple[int, int, int]
+) -> None:
+    """Dark letters on a filled bar that sits on the box's upper edge."""
+    font, size = cv2.FONT_HERSHEY_SIMPLEX, max(0.45, max(picture.shape[:2]) / 1600)
+    thick = max(1, round(size * 1.5))
+    (width, height), below = cv2.getTextSize(text, font, size, thick)
+    left, bottom = corner[0], max(corner[1], height + 2 * below)
+    cv2.rectangle(
+        picture, (left, bottom - height - 2 * below), (left + width + 4, bottom), colour, cv2.FILLED
+    )
+    cv2.putText(
+        picture, text, (left + 2, bottom - below), font, size, (20, 20, 20), thick, cv2.LINE_AA
+    )
 
 
 def _box_at(track: Track, when: float) -> np.ndarray | None:
