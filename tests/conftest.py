@@ -1,0 +1,51 @@
+"""What several rooms' tests share: the sample clip, one loaded detector and its answer."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from avfake.bundle import Bundle, load_bundle
+from avfake.detector import Detector
+from avfake.types import Prediction
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def sample_path() -> Path:
+    """A portrait that a script makes talk: 6 s, 25 pictures a second, with sound."""
+    return REPOSITORY / "examples" / "sample.mp4"
+
+
+@pytest.fixture(scope="session")
+def bundle() -> Bundle:
+    """The bundle that ships."""
+    return load_bundle()
+
+
+@pytest.fixture(scope="session")
+def detector(bundle: Bundle) -> Detector:
+    """Loaded once for the whole session; a detector keeps nothing of a clip."""
+    return Detector(bundle)
+
+
+@pytest.fixture(scope="session")
+def sample_prediction(detector: Detector, sample_path: Path) -> Prediction:
+    return detector.predict(sample_path)
+
+
+@pytest.fixture(scope="session")
+def packs() -> Path:
+    """The folder of real media that AVFAKE_DATA names; tests of it are skipped without."""
+    root = os.environ.get("AVFAKE_DATA")
+    if root is None:
+        pytest.skip("AVFAKE_DATA does not name a folder of real media")
+    return Path(root)
