@@ -185,7 +185,7 @@ class _Analysis:
                 self._pictures_seen += len(block)
                 with self._timed("faces"):
                     for stretch in self._tracker.advance(block):
-                        self._cut(stretch, block)
+                        self._cut(stretch)
             self._send_faces()
             for track, mouth in self._mouths.items():
                 self._send_mouths(track, mouth.rest())
@@ -210,21 +210,19 @@ class _Analysis:
                 return
             yield picture
 
-    def _cut(self, stretch: Stretch, block: Sequence[Picture]) -> None:
-        """Cut what the branches need out of one block, and send what is complete."""
-        pictures = block[stretch.first : stretch.first + len(stretch.boxes)]
-        if self._speech is not None and self._speech.total >= MIN_SPEECH:
-            mouth = self._mouths.setdefault(stretch.track, _Mouth(self._lipsync.pictures))
-            for picture, box in zip(pictures, stretch.boxes, strict=True):
+    def _cut(self, stretch: Stretch) -> None:
+        """Cut what the branches need out of one piece of a track, and send what is complete."""
+        speech = self._speech is not None and self._speech.total >= MIN_SPEECH
+        mouth = self._mouths.setdefault(stretch.track, _Mouth(self._lipsync.pictures))
+        for picture, box in zip(stretch.pictures, stretch.boxes, strict=True):
+            if speech:
                 crop = mouth_crop(picture.luma, box / picture.scale, self._lipsync.size)
                 self._send_mouths(stretch.track, mouth.add(picture.time, crop))
-        last = pictures[-1]
-        if last.colour is not None:
-            box = stretch.boxes[-1] / last.colour_scale
-            crop = face_crop(last.colour, box, self._visual.size)
-            self._crops.append((stretch.track, last.time, crop))
-            if len(self._crops) >= _FACES_A_JOB:
-                self._send_faces()
+            if picture.colour is not None:
+                crop = face_crop(picture.colour, box / picture.colour_scale, self._visual.size)
+                self._crops.append((stretch.track, picture.time, crop))
+        if len(self._crops) >= _FACES_A_JOB:
+            self._send_faces()
 
     def _send_faces(self) -> None:
         if self._crops:

@@ -30,7 +30,7 @@ class FaceFinder(Protocol):
         ...
 
     def find_as_is(self, picture: np.ndarray) -> list[Detection]:
-        """The same, for a small picture whose faces are known to be about 96 px."""
+        """The same, for a small picture in which a face of about 96 px is expected."""
         ...
 
 
@@ -57,30 +57,31 @@ class DlibFinder:
     )
     _BORDER = 0.1  # a face cut off by the picture's edge is found once the picture has a border
 
-    def __init__(self, sides: tuple[int, ...] = (640, 960, 1280), threshold: float = 0.0) -> None:
+    _SURE, _LIKELY = 0.0, -0.3  # scores asked for anywhere, and where a face is expected
+
+    def __init__(self, sides: tuple[int, ...] = (640, 960, 1280)) -> None:
         self._detector = dlib.get_frontal_face_detector()
         self._sides = sides
-        self._threshold = threshold
 
     def find(self, picture: np.ndarray) -> list[Detection]:
         grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
         longest = max(grey.shape)
         for side in self._sides:
             factor = min(side / longest, 4.0)
-            found = self._find_at(grey, factor)
+            found = self._find_at(grey, factor, self._SURE)
             if found or factor == 4.0:
                 return found
         return []
 
     def find_as_is(self, picture: np.ndarray) -> list[Detection]:
-        return self._find_at(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), 1.0)
+        return self._find_at(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), 1.0, self._LIKELY)
 
-    def _find_at(self, grey: np.ndarray, factor: float) -> list[Detection]:
+    def _find_at(self, grey: np.ndarray, factor: float, threshold: float) -> list[Detection]:
         way = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
         small = cv2.resize(grey, None, fx=factor, fy=factor, interpolation=way)
         edge = round(self._BORDER * max(small.shape))
         small = cv2.copyMakeBorder(small, edge, edge, edge, edge, cv2.BORDER_REPLICATE)
-        rectangles, scores, views = self._detector.run(small, 0, self._threshold)
+        rectangles, scores, views = self._detector.run(small, 0, threshold)
         found = []
         for rectangle, score, view in zip(rectangles, scores, views, strict=True):
             side = float(rectangle.width())

@@ -10,6 +10,7 @@ and only one block of pictures is ever held.
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -27,14 +28,15 @@ _FOLLOW_SIZE = 64  # pixels of a face's size in the flow windows
 
 @dataclass(frozen=True)
 class Stretch:
-    """One track within one block.
+    """The next piece of one track.
 
-    `track`: its number; `first`: index in the block of the first picture it covers; `boxes`:
-    float32 [n, 4] in original pixels, for n pictures in a row; `found`: bool [n].
+    `track`: its number; `pictures`: n in a row, the first right after the track's last piece (a new
+    track may reach back before the block); `boxes`: float32 [n, 4] in original pixels; `found`:
+    bool [n].
     """
 
     track: int
-    first: int
+    pictures: Sequence[Picture]
     boxes: np.ndarray
     found: np.ndarray
 
@@ -69,7 +71,8 @@ class Tracker:
     `max_unseen`: seconds for which motion alone may carry a face that the finder no longer
     sees (a turned head, a hand before the mouth); `search_all_every`: seconds between searches of
     the whole picture while every known face is still being seen; `max_faces`: the largest faces
-    are followed, the others left out.
+    are followed, the others left out; `reach_back`: pictures for which a face that is found at
+    last is followed back in time, because it was there before (turned away, or small).
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Tracker:
         max_unseen: float = 2.0,
         search_all_every: float = 2.0,
         max_faces: int = 4,
+        reach_back: int = 32,
     ) -> None:
         self._finder = finder
         self._max_unseen = max_unseen
@@ -86,28 +90,34 @@ class Tracker:
         self._alive: list[_Alive] = []
         self._ended: list[_Alive] = []
         self._count = 0
-        self._last: Picture | None = None  # the picture before the block
+        # Pictures before the block, back to the last scene cut.
+        self._past: deque[Picture] = deque(maxlen=reach_back)
         self._searched = -np.inf  # when the whole picture was last searched
 
     def advance(self, block: Sequence[Picture]) -> list[Stretch]:
         """Follow the faces through the next block; return where they are in it."""
         before = [self._last, *block[:-1]]
-        cut = max((i for i, p in enumerate(block) if _is_cut(before[i], p)), default=0)
+        cuts = [i for i, p in enumerate(block) if _is_cut(before[i], p)]
         stretches: list[Stretch] = []
         for face in list(self._alive):
             path = _follow(face.box, [p for p in (self._last, *block) if p is not None])
-            seen = len(path) == len(block) and cut == 0
-            if not seen:
+            if cuts or len(path) < len(block):
                 # The face is lost within the block: cut away, hidden or gone.
-                path = path[:cut] if cut else path
-                stretches += self._end(face, block, path)
-                continue
-            stretches += self._correct(face, block, path)
-        searched = block[-1].colour is not None
-        if searched and self._should_search(block[-1], cut > 0):
-            stretches += self._find_new(block, cut)
-        self._last = block[-1]
+                stretches += self._end(face, block, path[: cuts[0]] if cuts else path)
+            else:
+                stretches += self._correct(face, block, path)
+        scene = [*self._past, *block]
+        if cuts:
+            self._past.clear()
+            scene = list(block[cuts[-1] :])
+        if block[-1].colour is not None and self._should_search(block[-1], bool(cuts)):
+            stretches += self._find_new(scene)
+        self._past.extend(scene)
         return stretches
+
+    @property
+    def _last(self) -> Picture | None:
+        return self._past[-1] if self._past else None
 
     def tracks(self) -> list[Track]:
         """All tracks so far that are worth a score, in order of appearance.
@@ -143,32 +153,40 @@ class Tracker:
             face.unseen += since
             if face.unseen > self._max_unseen:
                 return self._end(face, block, [])
-        return [self._extend(face, block, 0, boxes, found)]
+        return [self._extend(face, block, boxes, found)]
 
-    def _find_new(self, block: Sequence[Picture], cut: int) -> list[Stretch]:
-        """Search the whole of the block's last picture; follow new faces back to the block's start
-        (or to the scene cut)."""
-        last = block[-1]
+    def _find_new(self, scene: Sequence[Picture]) -> list[Stretch]:
+        """Search the whole of the last picture; follow new faces back through the scene."""
+        last = scene[-1]
         assert last.colour is not None
         self._searched = last.time
-        ratio = last.colour_scale
         stretches = []
         found = sorted(self._finder.find(last.colour), key=lambda d: -box_size(d.box))
         for seen in found:
-            box = seen.box * ratio
+            box = seen.box * last.colour_scale
             if len(self._alive) >= self._max_faces:
                 break
             if any(overlap(box, face.box) > 0.2 for face in self._alive):
                 continue
-            back = _follow(box, list(reversed(block[cut:])))
+            back = _follow(box, self._unclaimed(scene, box))
             boxes = np.array([*reversed(back), box], np.float32)
             flags = np.zeros(len(boxes), bool)
             flags[-1] = True
             face = _Alive(self._count, box)
             self._count += 1
             self._alive.append(face)
-            stretches.append(self._extend(face, block, len(block) - len(boxes), boxes, flags))
+            stretches.append(self._extend(face, scene[-len(boxes) :], boxes, flags))
         return stretches
+
+    def _unclaimed(self, scene: Sequence[Picture], box: np.ndarray) -> list[Picture]:
+        """The scene backwards in time, as far as no ended track was at this place."""
+        ends = [
+            face.times[-1]
+            for face in self._ended
+            if face.times and face.times[-1] >= scene[0].time and overlap(box, face.box) > 0.2
+        ]
+        since = max(ends, default=-np.inf)
+        return [picture for picture in reversed(scene) if picture.time > since]
 
     def _should_search(self, picture: Picture, after_cut: bool) -> bool:
         waited = picture.time - self._searched
@@ -178,18 +196,13 @@ class Tracker:
         return after_cut or waited >= pause
 
     def _extend(
-        self,
-        face: _Alive,
-        block: Sequence[Picture],
-        first: int,
-        boxes: np.ndarray,
-        found: np.ndarray,
+        self, face: _Alive, pictures: Sequence[Picture], boxes: np.ndarray, found: np.ndarray
     ) -> Stretch:
         face.box = boxes[-1]
-        face.times += [p.time for p in block[first : first + len(boxes)]]
+        face.times += [picture.time for picture in pictures]
         face.boxes += list(boxes)
         face.found += list(found)
-        return Stretch(face.track, first, boxes, found)
+        return Stretch(face.track, pictures, boxes, found)
 
     def _end(self, face: _Alive, block: Sequence[Picture], path: list[np.ndarray]) -> list[Stretch]:
         self._alive.remove(face)
@@ -197,7 +210,7 @@ class Tracker:
         if not path:
             return []
         boxes = np.array(path, np.float32)
-        return [self._extend(face, block, 0, boxes, np.zeros(len(boxes), bool))]
+        return [self._extend(face, block[: len(boxes)], boxes, np.zeros(len(boxes), bool))]
 
 
 def _follow(box: np.ndarray, pictures: Sequence[Picture]) -> list[np.ndarray]:

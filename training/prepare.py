@@ -26,7 +26,7 @@ import pandas as pd
 
 from avfake.crops import box_size, cut
 from avfake.faces import FaceFinder, load_finder
-from avfake.media import Clip, Picture
+from avfake.media import Clip
 from avfake.tracks import SEARCH_EVERY, Stretch, Tracker, blocks
 from avfake.types import FRAME_RATE, SAMPLE_RATE, AvfakeError, Detection
 
@@ -147,15 +147,15 @@ def _prepare_clip(
     tracker = Tracker(finder)
     rows: list[tuple[int, dict[str, object]]] = []
     grey: dict[int, list[np.ndarray]] = {}
-    for number, (block, stretches) in enumerate(_tracked(clip, tracker)):
+    for number, stretches in enumerate(_tracked(clip, tracker)):
         for stretch in stretches:
-            for box, picture in zip(stretch.boxes, block[stretch.first :], strict=False):
+            for box, picture in zip(stretch.boxes, stretch.pictures, strict=True):
                 side = TRACK_CONTEXT * box_size(box) / picture.scale
                 centre = (box[:2] + box[2:]) / 2 / picture.scale
                 grey.setdefault(stretch.track, []).append(
                     cut(picture.luma, (centre[0], centre[1]), side, TRACK_SIZE)
                 )
-            last = block[-1]
+            last = stretch.pictures[-1]
             # Every second search in colour: about two pictures a second.
             if number % 2 == 0 and stretch.found[-1] and last.colour is not None:
                 face = Detection(stretch.boxes[-1] / last.colour_scale, 1.0)
@@ -190,9 +190,9 @@ def _prepare_clip(
     return [row for track, row in rows if track in kept], tracks
 
 
-def _tracked(clip: Clip, tracker: Tracker) -> Iterator[tuple[list[Picture], list[Stretch]]]:
+def _tracked(clip: Clip, tracker: Tracker) -> Iterator[list[Stretch]]:
     for block in blocks(clip.pictures(SEARCH_EVERY)):
-        yield block, tracker.advance(block)
+        yield tracker.advance(block)
 
 
 def _store_face(
