@@ -32,6 +32,12 @@ def bundle() -> Bundle:
 
 
 @pytest.fixture(scope="session")
+def bundle_folder(bundle: Bundle) -> str:
+    """Where that bundle lies, for tests that start a Python of their own."""
+    return str(bundle.folder)
+
+
+@pytest.fixture(scope="session")
 def detector(bundle: Bundle) -> Detector:
     """Loaded once for the whole session; a detector keeps nothing of a clip."""
     return Detector(bundle)

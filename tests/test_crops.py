@@ -46,8 +46,9 @@ def test_a_cut_of_a_ramp_is_the_exact_ramp(
     assert np.abs(crop[..., 0] - columns).max() <= near
     assert np.abs(crop[..., 1] - rows[:, None]).max() <= near
     inside = (slice(size // 3, -size // 3),) * 2
-    assert abs((crop[..., 0] - columns)[inside].mean()) < 0.35  # rounded to whole levels
-    assert abs((crop[..., 1] - rows[:, None])[inside].mean()) < 0.35
+    bias = 0.35 if side < 1.9 * size else 0.51  # levels are rounded once, or twice
+    assert abs((crop[..., 0] - columns)[inside].mean()) < bias
+    assert abs((crop[..., 1] - rows[:, None])[inside].mean()) < bias
 
 
 def test_shrinking_averages_fine_texture() -> None:

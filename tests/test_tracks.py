@@ -218,8 +218,8 @@ def test_stretches_add_up_to_the_tracks() -> None:
     for block in blocks(iter(pictures)):
         stretches: list[Stretch] = tracker.advance(block)
         for stretch in stretches:
-            for offset, box in enumerate(stretch.boxes):
-                told.append((stretch.track, block[stretch.first + offset].time, *box))
+            for picture, box in zip(stretch.pictures, stretch.boxes, strict=True):
+                told.append((stretch.track, picture.time, *box))
     kept = [
         (track.index, time, *box)
         for track in tracker.tracks()
