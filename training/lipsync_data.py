@@ -145,7 +145,8 @@ def through_h264(pictures: np.ndarray, crf: int) -> np.ndarray:
     encoder = av.CodecContext.create("libx264", "w")
     encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
     encoder.time_base, encoder.thread_count = Fraction(1, 25), 1
-    encoder.options = {"crf": str(crf), "preset": "veryfast"}
+    # Without look-ahead: with it, the same pictures are not always coded into the same bytes.
+    encoder.options = {"crf": str(crf), "preset": "veryfast", "tune": "zerolatency"}
     colourless = np.full((height // 2, width), 128, np.uint8)
     packets = []
     for index, picture in enumerate(pictures):

@@ -156,11 +156,14 @@ def _sounds(
 def alignment(model: LipSyncNet, tracks: Tracks) -> dict[str, Any]:
     """How well offsets are found. Windows of 2 s with speech; their sound made late by LAGS.
 
-    `within_one_of_zero`: share of offsets at most one frame from the delay that was applied, up to
-    10 frames; `within_one_of_own`: the same after the track's own median offset, as measured
-    without a delay, is taken off; `auc_shifted`: similarity at lag 0, undelayed against delayed.
+    `within_one_of_own`: share of offsets at most one frame from the delay that was applied (up to
+    10 frames) plus the track's own offset, the median of what is measured less what was applied;
+    `within_one_of_zero`: the same with no own offset, as if every clip were recorded in step;
+    `own_offsets`: quartiles of the tracks' own offsets, in frames;
+    `auc_shifted`: similarity at lag 0, undelayed against delayed.
     """
-    to_zero, to_own, at_zero, shifted = [], [], [], []
+    to_zero, to_own, own_offsets, at_zero, shifted = [], [], [], [], []
+    within_reach = np.abs(LAGS) <= 10
     for talk in talks(tracks).values():
         offsets = []
         for start in map(int, talk.starts):
@@ -171,17 +174,17 @@ def alignment(model: LipSyncNet, tracks: Tracks) -> dict[str, Any]:
             at_zero.extend(similarity[:, model.REACH].tolist())
             shifted.extend(int(late != 0) for late in LAGS)
             offsets.append(offset.numpy() - np.array(LAGS))
-        errors = np.array(offsets)
-        own = np.median(errors[:, LAGS.index(0)])
-        within_reach = np.abs(LAGS) <= 10
-        to_zero.append(np.abs(errors[:, within_reach]) <= 1)
-        to_own.append(np.abs(errors[:, within_reach] - own) <= 1)
+        errors = np.array(offsets)[:, within_reach]
+        own_offsets.append(np.median(errors))
+        to_zero.append(np.abs(errors).ravel() <= 1)
+        to_own.append(np.abs(errors - own_offsets[-1]).ravel() <= 1)
     return {
-        "within_one_of_zero": _rounded(np.concatenate(to_zero).mean()),
         "within_one_of_own": _rounded(np.concatenate(to_own).mean()),
+        "within_one_of_zero": _rounded(np.concatenate(to_zero).mean()),
+        "own_offsets": [_rounded(value) for value in np.quantile(own_offsets, (0.25, 0.5, 0.75))],
         "auc_shifted": _rounded(roc_auc_score(shifted, -np.array(at_zero))),
-        "windows": sum(map(len, to_zero)),
-        "tracks": len(to_zero),
+        "windows": len(at_zero) // len(LAGS),
+        "tracks": len(own_offsets),
     }
 
 
