@@ -53,11 +53,16 @@ class Fusion:
         for window in sorted(windows, key=lambda w: w.start):
             if probability(window.logit) < self._fake:
                 continue
-            if runs and window.start <= runs[-1][-1].end + 1e-6:
+            if runs and window.start <= max(w.end for w in runs[-1]) + 1e-6:
                 runs[-1].append(window)
             else:
                 runs.append([window])
         return [
-            Segment(run[0].start, run[-1].end, branch, float(np.mean([w.logit for w in run])))
+            Segment(
+                run[0].start,
+                max(window.end for window in run),
+                branch,
+                float(np.mean([window.logit for window in run])),
+            )
             for run in runs
         ]

@@ -20,6 +20,8 @@ import av
 import av.error
 import cv2
 import numpy as np
+from av.video.reformatter import ColorRange
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from avfake.types import FRAME_RATE, SAMPLE_RATE, AvfakeError, MediaInfo, Sound
 
@@ -87,7 +89,8 @@ class Clip:
         self.warnings: list[str] = []
         self._container: Any = None
         self._origin = 0.0  # the container's start on its own clock, seconds
-        self._video_duration = 0.0  # as the stream claims; 0 where it claims nothing
+        self._video_duration: float | None = None  # as the stream claims
+        self._sound_end = 0.0  # as far as sound was decoded
         self._still: np.ndarray | None = None
         self._file = _open_regular(self.path)
         try:
@@ -98,7 +101,7 @@ class Clip:
             if head.startswith(IMAGE_SIGNATURES) or (
                 head.startswith(b"RIFF") and head[8:12] == b"WEBP"
             ):
-                self._still = _read_still(self._file.read(), self.path.name)
+                self._still = _read_still(self._file, self.path.name)
                 height, width = self._still.shape[:2]
                 self.info = MediaInfo(None, width, height, None, None, None, None, is_image=True)
             else:
@@ -142,34 +145,36 @@ class Clip:
         """
         if not self.has_sound:
             return None
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
         pieces: list[np.ndarray] = []
         start: float | None = None
-        position = 0  # samples so far
+        count = 0  # samples so far
+        resampler, kind = None, None
         for frame in self._decoded("audio"):
             if frame.time is None:
                 continue
             time = frame.time - self._origin
+            if kind != (kind := (frame.format.name, frame.layout.name, frame.sample_rate)):
+                # The first frame, or a stream that goes from mono to stereo, say, midway.
+                pieces.append(_resampled(resampler, None))
+                count += len(pieces[-1])
+                resampler = av.AudioResampler("fltp", frame.layout.name, SAMPLE_RATE)
             if start is None:
                 start = time
-            gap = round((time - start) * SAMPLE_RATE) - position
+            gap = round((time - start) * SAMPLE_RATE) - count
             if gap > 0.05 * SAMPLE_RATE:
-                gap = min(gap, round(MAX_SECONDS * SAMPLE_RATE))
-                pieces.append(np.zeros(gap, np.float32))
-                position += gap
-            frame.pts = None  # the resampler keeps its own count; gaps are handled above
-            for output in resampler.resample(frame):
-                pieces.append(output.to_ndarray()[0].astype(np.float32, copy=False))
-                position += len(pieces[-1])
+                pieces.append(np.zeros(min(gap, round(MAX_SECONDS * SAMPLE_RATE)), np.float32))
+                count += len(pieces[-1])
+            pieces.append(_resampled(resampler, frame))
+            count += len(pieces[-1])
             if time > MAX_SECONDS:
                 self._warn("truncated")
                 break
         if start is None:
             return None
-        for output in resampler.resample(None):
-            pieces.append(output.to_ndarray()[0].astype(np.float32, copy=False))
-        samples = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
-        return Sound(np.clip(np.nan_to_num(samples), -1.0, 1.0), start)
+        samples = np.concatenate([*pieces, _resampled(resampler, None)])
+        sound = Sound(np.clip(np.nan_to_num(samples), -1.0, 1.0), start)
+        self._sound_end = sound.end
+        return sound
 
     def pictures(self, colour_every: int, rate: float = FRAME_RATE) -> Iterator[Picture]:
         """Pictures at `rate` a second, each the frame nearest in time.
@@ -203,11 +208,19 @@ class Clip:
                 yield self._picture(held[1], first + count / rate, count % colour_every == 0)
                 count += 1
             held = (time, frame)
-        if held is not None and first + count / rate - held[0] <= 0.5 / rate:
+        while held is not None and first + count / rate - held[0] <= 0.5 / rate:
             yield self._picture(held[1], first + count / rate, count % colour_every == 0)
             count += 1
-        if count / rate < 0.9 * min(self._video_duration, MAX_SECONDS) - 0.5:
+        if count / rate < 0.9 * min(self._claimed_duration(), MAX_SECONDS) - 0.5:
             self._warn("partial_decode")
+
+    def _claimed_duration(self) -> float:
+        """Seconds that the picture should last; 0 where nothing says."""
+        if self._video_duration is not None:
+            return self._video_duration
+        # Matroska knows only the whole: that may be the sound's length as well.
+        whole = self.info.duration or 0.0
+        return 0.0 if self._sound_end >= 0.9 * whole - 0.5 else whole
 
     def _picture(self, frame: Any, time: float, colour: bool) -> Picture:
         if frame.width * frame.height > MAX_PIXELS:
@@ -272,10 +285,13 @@ class Clip:
 
     def _probe(self) -> MediaInfo:
         container = self._container
-        video = next((s for s in container.streams.video if not _is_cover(s)), None)
+        # The first stream of a kind is the one; a cover picture or an unknown codec is none.
+        video = next(iter(container.streams.video), None)
+        if video is not None and (video.codec_context is None or _is_cover(video)):
+            video = None
         audio = next(iter(container.streams.audio), None)
-        if video is not None and video is not container.streams.video[0]:
-            video = None  # a cover picture first: a sound file
+        if audio is not None and audio.codec_context is None:
+            audio = None
         if video is None and audio is None:
             raise AvfakeError(
                 "no_streams", f"{self.path.name} holds neither picture nor sound that can be read."
@@ -346,18 +362,36 @@ def _open_container(file: Any, name: str) -> Any:
         ) from None
 
 
-def _read_still(data: bytes, name: str) -> np.ndarray:
+def _read_still(file: Any, name: str) -> np.ndarray:
     """uint8 RGB [H, W, 3] of an image file, upright by its EXIF note."""
     try:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-        picture = None
-    if picture is None:
-        raise AvfakeError("not_media", f"{name} is an image that cannot be decoded.")
+        with Image.open(file, formats=("JPEG", "PNG", "WEBP", "BMP")) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise AvfakeError("too_large", f"{name} is a picture of {width}x{height} pixels.")
+            image.draft("RGB", (COLOUR_SIDE, COLOUR_SIDE))  # JPEG: decodes at a fraction
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        log.debug("%s: %s", name, error)
+        raise AvfakeError("not_media", f"{name} is an image that cannot be decoded.") from None
+    picture = np.asarray(upright)
     factor = COLOUR_SIDE / max(picture.shape[:2])
     if factor < 1:
         picture = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    return picture
+
+
+def _resampled(resampler: Any, frame: Any) -> np.ndarray:
+    """float32 [n]: what comes out for one frame, or (None) what was still inside.
+
+    Channels are averaged here: FFmpeg adds them up, which clips a voice that is on both.
+    """
+    if resampler is None:
+        return np.zeros(0, np.float32)
+    if frame is not None:
+        frame.pts = None  # the resampler keeps its own count; gaps are the caller's
+    parts = [part.to_ndarray().mean(0) for part in resampler.resample(frame)]
+    return np.concatenate([np.zeros(0, np.float32), *parts]).astype(np.float32, copy=False)
 
 
 def _luma(frame: Any) -> np.ndarray:
@@ -367,6 +401,8 @@ def _luma(frame: Any) -> np.ndarray:
         luma = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
         luma = luma[: frame.height, : frame.width]
         small, _ = _shrunk(luma)
+        if frame.color_range == ColorRange.JPEG:
+            return small
         # Studio range 16..235 becomes 0..255, as it does in the colour pictures.
         return cv2.convertScaleAbs(np.maximum(small, 16) - np.uint8(16), alpha=255 / 219)
     return frame.to_ndarray(format="gray")
@@ -391,5 +427,4 @@ def _is_cover(stream: Any) -> bool:
 
 
 def _codec(stream: Any) -> str | None:
-    """Codec name; None for no stream or one that this build cannot decode."""
-    return None if stream is None or stream.codec_context is None else stream.codec_context.name
+    return None if stream is None else stream.codec_context.name

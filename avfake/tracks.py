@@ -92,10 +92,12 @@ class Tracker:
         self._count = 0
         # Pictures before the block, back to the last scene cut.
         self._past: deque[Picture] = deque(maxlen=reach_back)
+        self._searches = 0
         self._searched = -np.inf  # when the whole picture was last searched
 
     def advance(self, block: Sequence[Picture]) -> list[Stretch]:
         """Follow the faces through the next block; return where they are in it."""
+        self._searches += block[-1].colour is not None
         before = [self._last, *block[:-1]]
         cuts = [i for i, p in enumerate(block) if _is_cut(before[i], p)]
         stretches: list[Stretch] = []
@@ -122,14 +124,13 @@ class Tracker:
     def tracks(self) -> list[Track]:
         """All tracks so far that are worth a score, in order of appearance.
 
-        A face that the finder saw in a single search of a moving clip is taken for a mistake.
+        A face that the finder saw in only one of several searches is taken for a mistake.
         """
         everything = sorted([*self._ended, *self._alive], key=lambda face: face.track)
-        several = self._last is not None and self._last.time > 0
         return [
             Track(face.track, np.array(face.times), np.array(face.boxes), np.array(face.found))
             for face in everything
-            if sum(face.found) > 1 or (face.found and not several)
+            if sum(face.found) > 1 or self._searches == 1
         ]
 
     def _correct(
