@@ -1,0 +1,198 @@
+"""The command as people run it: in a process of its own, with its output and exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import avfake
+from avfake.cli import main
+from tests.clips import grey_frames, write_clip
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "avfake.cli", *arguments],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="surrogateescape",
+        env=os.environ | {"COLUMNS": "120"} | environment,
+        timeout=120,
+    )
+
+
+def test_help_shows_a_newcomer_the_way() -> None:
+    done = run("--help")
+    assert done.returncode == 0
+    for word in ("predict", "info", "deepfake"):
+        assert word in done.stdout
+    done = run("predict", "--help")
+    assert done.returncode == 0
+    for word in ("--json", "--face-model", "exit status", "avfake predict clip.mp4"):
+        assert word in done.stdout
+
+
+@pytest.mark.slow
+def test_help_takes_less_than_half_a_second() -> None:
+    spent = []
+    for _ in range(5):
+        started = time.perf_counter()
+        run("--help")
+        spent.append(time.perf_counter() - started)
+    assert min(spent) < 0.5
+
+
+def test_version() -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout.strip()) == (0, f"avfake {avfake.__version__}")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("predict",), ("nonsense",), ("predict", "--threads", "x", "a.mp4"), ("info", "extra")],
+)
+def test_wrong_usage_is_2(arguments: tuple[str, ...]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert "usage:" in done.stderr
+    assert done.stdout == ""
+
+
+def test_predict_prints_a_table(bundle_folder: str, sample_path: Path) -> None:
+    done = run("predict", "--bundle", bundle_folder, str(sample_path))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("sample.mp4")
+    assert "probability of a fake 0." in lines[1] or "probability of a fake 1.00" in lines[1]
+    for name in ("picture", "voice", "lip-sync"):
+        (row,) = [line for line in lines if line.split()[:1] == [name]]
+        assert sum(character in "▁▂▃▄▅▆▇█·" for character in row) == 6
+
+
+def test_json_is_one_object_a_line_and_some_failures_are_1(
+    bundle_folder: str, sample_path: Path, tmp_path: Path
+) -> None:
+    grey = write_clip(tmp_path / "grey.mp4", grey_frames([80] * 20))
+    paths = [str(sample_path), str(tmp_path / "nobody.mp4"), str(tmp_path), str(grey)]
+    done = run("predict", "--json", "--bundle", bundle_folder, *paths)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [a["path"] for a in answers] == paths
+    assert [a["status"] for a in answers] == ["ok", "error", "error", "abstain"]
+    assert [a["reason"] for a in answers] == [None, "not_found", "not_a_file", "no_evidence"]
+    assert [a["fake_probability"] is None for a in answers] == [False, True, True, True]
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert set(answers[0]) == {
+        *("path", "status", "reason", "message", "fake_probability", "verdict", "branches"),
+        *("tracks", "segments", "media", "warnings", "bundle", "seconds"),
+    }
+
+
+def test_bad_input_has_a_sentence_and_no_traceback(bundle_folder: str, tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("hello")
+    done = run("predict", "--bundle", bundle_folder, str(tmp_path / "text.mp4"))
+    assert done.returncode == 1
+    assert "text.mp4 is not a video, sound or image file" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--bundle", "nobody", "a.mp4"), "no bundle nobody"),
+        (("--face-model", "nobody.onnx", "a.mp4"), "nobody.onnx"),
+    ],
+)
+def test_a_wrong_set_up_is_told_on_stderr(
+    bundle_folder: str, arguments: tuple[str, ...], words: str
+) -> None:
+    if "--bundle" not in arguments:
+        arguments = ("--bundle", bundle_folder, *arguments)
+    done = run("predict", *arguments)
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_info_tells_models_finders_and_devices(bundle_folder: str) -> None:
+    done = run("info", "--json", "--bundle", bundle_folder)
+    assert done.returncode == 0
+    facts = json.loads(done.stdout)
+    assert facts["avfake"] == avfake.__version__
+    assert set(facts["graphs"]) == {"visual", "audio", "lipsync", "fusion"}
+    assert "CPU" in facts["devices"]
+    assert facts["cores"] >= 1
+    assert any("dlib" in finder for finder in facts["face_finders"])
+    text = run("info", "--bundle", bundle_folder)
+    assert text.returncode == 0
+    assert bundle_folder in text.stdout.replace("\n", "")
+
+
+def test_info_shows_a_folder_whose_name_looks_like_markup(
+    bundle_folder: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "[bold]models"
+    folder.symlink_to(bundle_folder)
+    done = run("info", "--bundle", str(folder))
+    assert done.returncode == 0
+    assert str(folder) in done.stdout
+
+
+def test_a_name_that_is_not_utf_8_is_judged_like_any_other(
+    bundle_folder: str, tmp_path: Path
+) -> None:
+    plain = write_clip(tmp_path / "clip.mp4", grey_frames([90] * 10))
+    odd = os.path.join(os.fsencode(tmp_path), b"clip\xff.mp4")
+    try:
+        os.rename(plain, odd)
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    for mode in ("--json", "--verbose"):
+        arguments = ("predict", mode, "--bundle", bundle_folder, os.fsdecode(odd))
+        done = run(*arguments, PYTHONIOENCODING="utf-8:strict")  # as in most people's locale
+        assert "Traceback" not in done.stderr, mode
+        assert done.returncode == 1
+        assert "clip" in done.stdout
+
+
+def test_a_terminal_without_unicode_gets_an_answer_too(
+    bundle_folder: str, sample_path: Path
+) -> None:
+    """As on Windows, when output goes to a file."""
+    done = run("predict", "--bundle", bundle_folder, str(sample_path), PYTHONIOENCODING="cp1252")
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 0
+    assert "probability of a fake" in done.stdout
+
+
+def test_a_reader_that_leaves_early_is_no_fault(bundle_folder: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "avfake.cli", "predict", "--json", "--bundle", bundle_folder]
+    process = subprocess.Popen(
+        [*command, *[str(tmp_path / f"{i}.mp4") for i in range(50)]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    errors = process.stderr.read().decode()
+    process.stderr.close()
+    process.wait(timeout=60)
+    assert "Traceback" not in errors
+
+
+def test_main_returns_its_status(
+    bundle_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", "--json", "--bundle", bundle_folder, str(tmp_path)]) == 1
+    assert json.loads(capsys.readouterr().out)["reason"] == "not_a_file"
