@@ -131,16 +131,25 @@ def test_a_generator_that_is_not_there_is_an_error(
         train_without(utterances, "nosuch", RECIPE, tmp_path)
 
 
-def test_figures_weigh_sources_alike() -> None:
-    def trial(source: str, label: int) -> Trial:
-        return Trial("p", "g", source, label, np.zeros(1), np.zeros(1))
+def trial(source: str, label: int, group: str = "g") -> Trial:
+    return Trial("p", group, source, label, np.zeros(1), np.zeros(1))
 
+
+def test_figures_weigh_sources_by_the_root_of_their_size() -> None:
     trials = [trial("a", 0)] * 90 + [trial("b", 0)] * 2 + [trial("c", 1)] * 10
     wrong_on_b = np.array([-4.0] * 90 + [4.0] * 2 + [4.0] * 10)
     small, big = np.log1p(np.exp(-4.0)), np.log1p(np.exp(4.0))
-    expected = 0.5 * (0.5 * small + 0.5 * big) + 0.5 * small
+    many, few = np.sqrt(90), np.sqrt(2)
+    expected = 0.5 * (many * small + few * big) / (many + few) + 0.5 * small
     assert figures(trials, wrong_on_b)["log_loss"] == pytest.approx(expected, abs=1e-3)
-    assert by_source(trials, wrong_on_b)["c"]["n"] == 10
+
+
+def test_each_generator_is_held_against_all_real_speech_and_against_its_own() -> None:
+    trials = [trial("a", 0, "x"), trial("a", 0, "y"), trial("f", 1, "x"), trial("f", 1, "y")]
+    trials += [trial("g", 1, "nobody")]
+    result = by_source(trials, np.array([0.0, 2.0, 1.0, 1.0, 3.0]))
+    assert result["f"] == {"auc": 0.5, "n": 2, "above_own_real": 0.5}
+    assert result["g"] == {"auc": 1.0, "n": 1}
 
 
 def test_the_pair_term_wants_the_fake_above_the_real() -> None:
