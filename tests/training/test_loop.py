@@ -18,6 +18,11 @@ from training.loop import Schedule, fit, load_figures, load_state  # noqa: E402
 SCHEDULE = Schedule(steps=12, lr=0.02, warmup=3, evaluate_every=3, ema=0.8, workers=0)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)  # a net this small only waits for other threads
+
+
 class Net(nn.Module):
     """With all that a resumed run could get wrong: dropout, running statistics, bare scalars."""
 
