@@ -30,6 +30,8 @@ from avfake.types import BRANCHES, AvfakeError
 FORMAT = 1
 MANIFEST = "bundle.json"
 GRAPHS = (*BRANCHES, "fusion")
+FACTS = {"visual": ("size",), "audio": ("samples",), "lipsync": ("pictures", "size")}
+"""What the manifest must tell of a graph's inputs."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,9 @@ def load_bundle(name_or_folder: str | os.PathLike[str] = "default") -> Bundle:
             )
         for graph in GRAPHS:
             _checked_bytes(folder, manifest["graphs"][graph])
+        for graph, facts in FACTS.items():
+            for fact in facts:
+                int(manifest["graphs"][graph][fact])
         for branch in BRANCHES:
             float(manifest["calibration"][branch]["scale"])
             float(manifest["calibration"][branch]["bias"])

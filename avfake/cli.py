@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import logging
 import os
@@ -33,6 +34,10 @@ A probability is no proof: treat "likely fake" as a reason to look closer."""
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a bar or a file's name shows a question mark, no traceback.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     options = _parser().parse_args(arguments)
     logging.basicConfig(
         level=logging.DEBUG if options.verbose else logging.CRITICAL,
@@ -67,7 +72,7 @@ def _predict(options: argparse.Namespace) -> int:
         if prediction.status != "ok":
             status = 1
         if options.json:
-            print(json.dumps(prediction.to_dict(), ensure_ascii=False), flush=True)
+            print(json.dumps(prediction.to_dict()), flush=True)
         else:
             console.print(render(prediction), soft_wrap=True)
         if options.video and prediction.media is not None:
@@ -86,6 +91,7 @@ def _info(options: argparse.Namespace) -> int:
         return 0
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for name, value in facts.items():
@@ -93,7 +99,7 @@ def _info(options: argparse.Namespace) -> int:
         if isinstance(value, dict):
             lines = [f"{key}: {entry}" for key, entry in value.items()]
         for number, line in enumerate(lines):
-            table.add_row("" if number else name.replace("_", " "), str(line))
+            table.add_row("" if number else name.replace("_", " "), Text(str(line)))
     Console(highlight=False).print(table, soft_wrap=True)
     return 0
 

@@ -212,10 +212,11 @@ class _Analysis:
 
     def _cut(self, stretch: Stretch) -> None:
         """Cut what the branches need out of one piece of a track, and send what is complete."""
-        speech = self._speech is not None and self._speech.total >= MIN_SPEECH
-        mouth = self._mouths.setdefault(stretch.track, _Mouth(self._lipsync.pictures))
+        mouth = None
+        if self._speech is not None and self._speech.total >= MIN_SPEECH:
+            mouth = self._mouths.setdefault(stretch.track, _Mouth(self._lipsync.pictures))
         for picture, box in zip(stretch.pictures, stretch.boxes, strict=True):
-            if speech:
+            if mouth is not None:
                 crop = mouth_crop(picture.luma, box / picture.scale, self._lipsync.size)
                 self._send_mouths(stretch.track, mouth.add(picture.time, crop))
             if picture.colour is not None:

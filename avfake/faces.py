@@ -7,6 +7,7 @@ boxes look like is its own affair.
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Protocol
 
@@ -61,6 +62,7 @@ class DlibFinder:
 
     def __init__(self, sides: tuple[int, ...] = (640, 960, 1280)) -> None:
         self._detector = dlib.get_frontal_face_detector()
+        self._lock = threading.Lock()  # dlib's detector keeps its pyramid inside
         self._sides = sides
 
     def find(self, picture: np.ndarray) -> list[Detection]:
@@ -81,7 +83,8 @@ class DlibFinder:
         small = cv2.resize(grey, None, fx=factor, fy=factor, interpolation=way)
         edge = round(self._BORDER * max(small.shape))
         small = cv2.copyMakeBorder(small, edge, edge, edge, edge, cv2.BORDER_REPLICATE)
-        rectangles, scores, views = self._detector.run(small, 0, threshold)
+        with self._lock:
+            rectangles, scores, views = self._detector.run(small, 0, threshold)
         found = []
         for rectangle, score, view in zip(rectangles, scores, views, strict=True):
             side = float(rectangle.width())
@@ -123,6 +126,13 @@ class YuNetFinder:
         finally:
             cv2.utils.logging.setLogLevel(level)
         self._side = side
+        self._lock = threading.Lock()  # the input size is state of the detector
+        try:
+            self._find_at(np.zeros((64, 64, 3), np.uint8), 1.0)
+        except (cv2.error, ValueError, IndexError):
+            raise AvfakeError(
+                "bad_face_model", f"{model} is an ONNX model, but not one of YuNet's kind."
+            ) from None
 
     def find(self, picture: np.ndarray) -> list[Detection]:
         return self._find_at(picture, min(self._side / max(picture.shape[:2]), 2.0))
@@ -132,8 +142,9 @@ class YuNetFinder:
 
     def _find_at(self, picture: np.ndarray, factor: float) -> list[Detection]:
         small = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), None, fx=factor, fy=factor)
-        self._detector.setInputSize((small.shape[1], small.shape[0]))
-        _, rows = self._detector.detect(small)
+        with self._lock:
+            self._detector.setInputSize((small.shape[1], small.shape[0]))
+            _, rows = self._detector.detect(small)
         found = []
         for row in [] if rows is None else rows:
             x, y, w, h = row[:4] / factor

@@ -73,11 +73,11 @@ def strip(windows: Sequence[Window], duration: float) -> Text:
         if not here:
             text.append("·", "dim")
             continue
-        # The window centred nearest to this second: overlapping windows blur otherwise.
+        # The windows centred here, else the one centred nearest: all that touch would blur.
+        inside = [w for w in here if start <= (w.start + w.end) / 2 < end]
         near = min(abs((w.start + w.end) - (start + end)) for w in here)
-        value = max(
-            probability(w.logit) for w in here if abs((w.start + w.end) - (start + end)) <= near
-        )
+        nearest = [w for w in here if abs((w.start + w.end) - (start + end)) <= near]
+        value = max(probability(w.logit) for w in inside or nearest)
         colour = "red" if value >= 0.8 else "yellow" if value >= 0.5 else "green"
         text.append(_BARS[min(7, int(value * 8))], colour)
     return text

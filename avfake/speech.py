@@ -8,9 +8,10 @@ import webrtcvad
 from avfake.types import SAMPLE_RATE, Sound
 
 _FRAME = 480  # 30 ms, the longest frame the detector takes
-_LOUDEST = (
-    0.3  # quiet recordings are raised to this peak first: the detector expects telephone level
-)
+_SECOND = 33  # frames
+_MOVES = 2.0  # dB of standard deviation: steady sounds have less than 1, clear speech 8 and more
+# Quiet recordings are raised to this peak first: the detector expects telephone level.
+_LOUDEST = 0.3
 
 
 class SpeechActivity:
@@ -31,6 +32,7 @@ class SpeechActivity:
             for i in range(count):
                 frame = pcm[i * _FRAME : (i + 1) * _FRAME].tobytes()
                 flags[i] = detector.is_speech(frame, SAMPLE_RATE)
+        flags &= _varies(sound.samples[: count * _FRAME])
         # A majority over 11 frames: single clicks do not count, short pauses in words do.
         votes = np.convolve(flags, np.ones(11), "same") if count else np.zeros(0)
         self._seconds = np.concatenate([[0.0], np.cumsum(votes >= 6)]) * (_FRAME / SAMPLE_RATE)
@@ -48,3 +50,17 @@ class SpeechActivity:
             for time in (start, end)
         )
         return float(self._seconds[last_frame] - self._seconds[first_frame])
+
+
+def _varies(samples: np.ndarray) -> np.ndarray:
+    """bool [frames]: where the level moves, over the second around, as syllables make it move.
+
+    WebRTC's detector takes hum, tones and steady noise for speech; their level stands still.
+    """
+    power = np.square(samples.reshape(-1, _FRAME)).mean(1)
+    level = 10 * np.log10(power + 1e-10)  # dB
+    width = min(_SECOND, len(level))
+    if width < 2:
+        return np.zeros(len(level), bool)
+    padded = np.pad(level, (width // 2, width - 1 - width // 2), mode="reflect")
+    return np.lib.stride_tricks.sliding_window_view(padded, width).std(1) > _MOVES

@@ -43,7 +43,7 @@ def threshold_at_false_alarms(label: np.ndarray, score: np.ndarray, rate: float)
     real = np.sort(score[label == 0])[::-1]
     if not len(real):
         raise ValueError("a false-alarm rate needs real clips")
-    allowed = int(np.floor(rate * len(real)))
+    allowed = int(np.floor(rate * len(real) + 1e-9))  # 0.29 * 100 is 28.999...
     if allowed == len(real):
         return float(real[-1])
     return float(np.nextafter(real[allowed], np.inf))

@@ -117,11 +117,22 @@ def main() -> None:
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--root", type=Path, required=True, help="what the paths are relative to")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(
+        "--where", action="append", default=[], metavar="COLUMN=VALUE", help="only these rows"
+    )
     parser.add_argument("--bundle", default="default")
     parser.add_argument("--face-model")
     options = parser.parse_args()
     detector = Detector.from_pretrained(options.bundle, options.face_model)
-    scores = score(read_manifest(options.manifest), options.root, detector, options.out)
+    manifest = read_manifest(options.manifest)
+    for condition in options.where:
+        column, _, value = condition.partition("=")
+        if column not in manifest:
+            parser.error(f"{options.manifest} has no column {column!r}")
+        manifest = manifest[manifest[column] == value]
+    if manifest.empty:
+        parser.error("no row of the manifest is left to score")
+    scores = score(manifest, options.root, detector, options.out)
     print(figures(scores).to_string(index=False, float_format=lambda v: f"{v:.3f}"))
     print(f"(0.5 for every clip would score a log-loss of {PRIOR_LOG_LOSS:.3f})")
     for _, row in scores[scores["status"] != "ok"].iterrows():

@@ -47,7 +47,6 @@ def test_what_is_no_speech(name: str) -> None:
     assert SpeechActivity(Sound(QUIET[name].astype(np.float32))).total < 0.3
 
 
-@pytest.mark.xfail(strict=True, reason="WebRTC's detector takes steady noise and tones for speech")
 @pytest.mark.parametrize("name", STEADY)
 def test_steady_noise_is_no_speech(name: str) -> None:
     assert SpeechActivity(Sound(STEADY[name].astype(np.float32))).total < 0.3

@@ -128,11 +128,17 @@ def _clip_table(scores: Path, manifest: Path) -> str:
         "| modality | against | clips | coverage | log-loss | AUC |",
         "|---|---|--:|--:|--:|---|",
     ]
-    for row in figures(table).to_dict("records"):
+    measured = figures(table).to_dict("records")
+    for row in measured:
         rows.append(
             f"| {row['modality']} | {row['against']} | {row['clips']} | {row['coverage']:.0%} | "
             f"{row.get('log_loss', float('nan')):.3f} | {row.get('auc', float('nan')):.3f} "
             f"({row.get('auc_low', float('nan')):.2f} to {row.get('auc_high', float('nan')):.2f}) |"
+        )
+    if not measured[0].get("auc_low", 0.0) > 0.5:
+        rows.append(
+            "\n**On these clips the fused answer is no better than chance** (the interval of its "
+            "AUC holds 0.5 or lies below it)."
         )
     return "\n".join(rows) + "\n"
 
@@ -142,7 +148,10 @@ def _metrics_table(metrics: dict[str, Any]) -> str:
     rows, others = [], []
     for name, entry in _leaves(metrics):
         if isinstance(entry, dict):
-            count = entry.get("n", entry.get("rows", entry.get("composed_clips", "")))
+            counts = (entry.get(key) for key in ("n", "rows", "composed_clips"))
+            count = next((c for c in counts if c is not None), "")
+            if "n_real" in entry:
+                count = entry["n_real"] + entry["n_fake"]
             loss, auc = _shown(entry.get("log_loss")), _shown(entry.get("auc"))
             rows.append(f"| {name} | {count} | {loss} | {auc} |")
             others += [
@@ -156,12 +165,15 @@ def _metrics_table(metrics: dict[str, Any]) -> str:
     return "\n".join([*head, *rows, "", *others]) + "\n"
 
 
-_COLUMNS = ("n", "rows", "composed_clips", "log_loss", "auc")
+_COLUMNS = ("n", "rows", "composed_clips", "log_loss", "auc", "fakes", "n_real", "n_fake", "people")
+_NOT_SHOWN = ("dev_clips",)  # clip by clip; the table of whole clips is the better place
 
 
 def _leaves(metrics: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """(name, entry): dicts that hold an AUC or a log-loss, and lone figures."""
     for key, value in metrics.items():
+        if key in _NOT_SHOWN:
+            continue
         name = f"{prefix}{key}".replace("_", " ")
         if isinstance(value, dict) and ({"auc", "log_loss"} & set(value)):
             yield name, value

@@ -72,6 +72,9 @@ def export_graph(model: nn.Module, path: Path) -> float:
             verbose=False,
         )
     path.parent.mkdir(parents=True, exist_ok=True)
+    # The exporter notes where in which source file each node was made: nobody else's business.
+    for part in (program.model, program.model.graph, *program.model.graph.all_nodes()):
+        part.metadata_props.clear()
     program.save(path, external_data=False)
     worst = max(difference(model, path, model.example(count)) for count in (1, 3))
     if not worst <= TOLERANCE:

@@ -5,7 +5,8 @@
 `PACKS/SOURCES.tsv` lists the media (path, split, kind, label, group). Written are
 
 - `faces.csv` and `faces/*.png`: the surroundings of a face (2.2 box sizes, longest side <= 320)
-  from pictures and, twice a second, from clips; with its box and, where there are any, 5 points;
+  from pictures and, twice a second, from clips; with its box, the finder's score (1 where it was
+  followed through a clip) and, where there are any, 5 points;
 - `tracks.csv` and `tracks/*.npz`: talking faces at 25 pictures a second: `faces` uint8
   [T, 144, 144] grey (1.5 box sizes round the face) and `sound` float32 [T * 640], on one clock.
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,12 +62,21 @@ class Item:
 
 
 def read_sources(root: Path) -> list[Item]:
-    """The rows of `root/SOURCES.tsv`, in its order."""
+    """The rows of `root/SOURCES.tsv`, in its order.
+
+    MEAD's actors (M003 and the like in a group's name) are one person each in every pack.
+    """
     table = pd.read_csv(root / "SOURCES.tsv", sep="\t", dtype=str, keep_default_na=False)
     return [
-        Item(row.path, row.split, row.kind, int(row.label == "fake"), row.group)
+        Item(row.path, row.split, row.kind, int(row.label == "fake"), person(row.group))
         for row in table.itertuples()
     ]
+
+
+def person(group: str) -> str:
+    """Who a group is: the actor where MEAD's naming tells, else the group itself."""
+    actor = re.search(r"(?:^|[_-])([MW]\d{3})(?:[_.-]|$)", group)
+    return f"mead-{actor[1]}" if actor else group
 
 
 class Tables:
@@ -77,6 +88,13 @@ class Tables:
             (out / folder).mkdir(parents=True, exist_ok=True)
         done = out / "done.txt"
         self.done = set(done.read_text().splitlines()) if done.exists() else set()
+        # Rows of an item that a kill left half done are written again.
+        for name, key in (("faces.csv", "clip"), ("tracks.csv", "clip"), ("skipped.csv", "path")):
+            if (out / name).exists():
+                table = pd.read_csv(out / name, dtype=str, keep_default_na=False)
+                whole = table[key].isin(self.done)
+                if not whole.all():
+                    table[whole].to_csv(out / name, index=False, lineterminator="\r\n")
 
     def add(self, name: str, columns: list[str], rows: list[dict[str, object]]) -> None:
         path = self.out / name
@@ -100,7 +118,7 @@ def prepare(root: Path, out: Path, finder: FaceFinder) -> None:
     for count, item in enumerate(items):
         if item.path in tables.done:
             continue
-        stem = item.path.replace("/", "-").rsplit(".", 1)[0]
+        stem = item.path.replace("/", "-").replace(".", "-")
         try:
             with Clip(root / item.path) as clip:
                 if clip.info.is_image:

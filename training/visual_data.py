@@ -45,6 +45,8 @@ PORTRAITS = "faces/"
 SMALLEST, DULLEST, FAINTEST = 48, 20.0, 0.8
 """Training faces need this many pixels a side, this much detail (see `detail`), and a finder this
 sure of them: drawings, masks and faces half out of the picture mostly score lower."""
+WORN = 0.7
+"""Odds, in the end, that a pair goes through codecs, blur, noise and another framing."""
 HELD_OUT = 5
 """One group in so many is held out."""
 
@@ -175,12 +177,11 @@ class Studio:
             donor = self.faces.read(self.donor(index, rng), tallest)
             region = SWAPPED[rng.integers(len(SWAPPED))]
             fake = swap(*face, rng, donor, region, strength, poisson=name == "poisson")
-        if not augmented:
-            return (
-                face_crop(face.picture, face.box, self.size),
-                face_crop(fake, face.box, self.size),
-            )
         box = jitter(face.box, rng)
+        if not augmented:
+            way = rng.choice([-1, 1])  # mirrored or not, both alike
+            real, fake = (face_crop(p, box, self.size)[:, ::way] for p in (face.picture, fake))
+            return real, fake
         # Codecs see the video's own pixels, not the crop's.
         side = round(self.size * rng.uniform(0.75, 1.4)) if rng.random() < 0.5 else self.size
         seed = int(rng.integers(2**63))
@@ -200,8 +201,9 @@ class Studio:
 class PairBatches(Dataset):
     """Item i is the batch of step i: faces uint8 [2 P, size, size, 3], labels float32 [2 P].
 
-    Over the first third of `steps` forgeries go from very strong ones to all strengths: from random
-    weights, a net that starts on subtle ones learns nothing for long.
+    It begins with strong forgeries as they were made. Over the first third of `steps` come
+    weaker ones, over the first half more and more that went through codecs, blur and noise: from
+    random weights, a net that starts on subtle or worn ones learns nothing for long.
     """
 
     def __init__(self, studio: Studio, pairs: int, steps: int, seed: int = 0) -> None:
@@ -213,11 +215,17 @@ class PairBatches(Dataset):
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng([self.seed, step])
         ease = max(0.0, 1 - 3 * step / self.steps)
-        weakest, strongest = 0.2 + 1.0 * ease, 1.0 + 0.8 * ease
-        kinds = rng.choice(list(KINDS), size=self.pairs, p=list(KINDS.values()))
+        weakest, strongest = 0.4 + 0.6 * ease, 1.0 + 0.8 * ease
+        worn = WORN * min(1.0, 2 * step / self.steps)
         pairs = [
-            self.studio.pair(self.studio.draw(rng), rng, rng.uniform(weakest, strongest), str(kind))
-            for kind in kinds
+            self.studio.pair(
+                self.studio.draw(rng),
+                rng,
+                rng.uniform(weakest, strongest),
+                str(kind),
+                augmented=rng.random() < worn,
+            )
+            for kind in rng.choice(list(KINDS), size=self.pairs, p=list(KINDS.values()))
         ]
         real, fake = (np.stack(crops) for crops in zip(*pairs, strict=True))
         labels = torch.cat([torch.zeros(self.pairs), torch.ones(self.pairs)])

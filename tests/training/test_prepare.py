@@ -14,7 +14,6 @@ from avfake.faces import DlibFinder, overlap  # noqa: E402
 from avfake.media import Clip  # noqa: E402
 from avfake.types import SAMPLE_RATE  # noqa: E402
 from tests.clips import (  # noqa: E402
-    FACE_IN_PORTRAIT,
     beeps,
     grey_frames,
     moving_portrait,
@@ -135,8 +134,8 @@ def test_pictures_of_one_name_and_two_endings_are_two_pictures(prepared: Path, p
     rows = pd.read_csv(prepared / "faces.csv").set_index("clip")
     jpg, png = (rows.loc[f"faces/pack/same.{ending}"] for ending in ("jpg", "png"))
     assert jpg["path"] != png["path"]
-    middle = (FACE_IN_PORTRAIT[0] + FACE_IN_PORTRAIT[2]) / 2
-    assert (jpg["left"] + jpg["right"]) / 2 == pytest.approx(middle, abs=25)
+    stored, mirrored = (cv2.imread(str(prepared / row["path"])) for row in (jpg, png))
+    assert stored.shape != mirrored.shape or (stored != mirrored).mean() > 0.5
 
 
 def test_a_track_is_the_face_at_25_pictures_a_second_with_its_sound(prepared: Path) -> None:
