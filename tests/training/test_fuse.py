@@ -174,7 +174,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             root / branch / "heldout.csv", index=False
         )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipe, "SCHEDULE", replace(recipe.SCHEDULE, steps=100))
+        patch.setattr(recipe, "SCHEDULE", replace(recipe.SCHEDULE, steps=600))
         patch.setattr(ComposedClips.__init__, "__defaults__", (192, 0))  # smaller batches
         fuse(root)
     return root
