@@ -9,6 +9,9 @@ import numpy as np
 from avfake.bundle import Bundle
 from avfake.types import BRANCHES, BranchScore, Segment, Window, probability
 
+SUSPICIOUS = 0.7
+"""Probability from which a window is pointed out. Windows err more often than whole clips."""
+
 
 class Fusion:
     """The bundle's fusion head and its thresholds."""
@@ -51,7 +54,7 @@ class Fusion:
     def _runs(self, branch: str, windows: list[Window]) -> list[Segment]:
         runs: list[list[Window]] = []
         for window in sorted(windows, key=lambda w: w.start):
-            if probability(window.logit) < self._fake:
+            if probability(window.logit) < SUSPICIOUS:
                 continue
             if runs and window.start <= max(w.end for w in runs[-1]) + 1e-6:
                 runs[-1].append(window)

@@ -153,7 +153,7 @@ def test_a_long_window_within_a_run_does_not_shorten_it(fusion: Fusion) -> None:
 
 
 def test_clips_with_nothing_suspicious_have_no_segments(fusion: Fusion) -> None:
-    assert fusion.segments({"visual": windows(0, (0, 1, 0.5), (1, 2, 0.79))}) == ()
+    assert fusion.segments({"visual": windows(0, (0, 1, 0.5), (1, 2, 0.69))}) == ()
     assert fusion.segments(scores()) == ()
 
 

@@ -37,6 +37,8 @@ a person by itself.
   in training.
 - The voice branch learned mostly from clean read English. Music, heavy noise, several speakers at
   once and telephone sound are outside of what it knows.
+- The offset that lip-sync reports can be off by two pictures (80 ms) even where the match is clear:
+  its zero is that of the training clips, whose own sync was not measured.
 - Lip-sync compares mouth and sound of one visible face. A speaker who is off screen, dubbing and
   voice-over are rightly out of step, and real.
 - Modern lip-sync fakes are made to be in step: the lip-sync branch cannot see them, only the
@@ -99,8 +101,8 @@ def write_card(
         "## Thresholds\n",
         f"`likely fake` from {thresholds['likely_fake']:.3f}, `likely real` up to "
         f"{thresholds['likely_real']:.3f}: on composed clips of people that the fusion was not "
-        "trained on, 5 % of the real ones are called likely fake and 5 % of the fakes likely "
-        "real.\n",
+        "trained on, at most 5 % of the real ones are called likely fake and at most 5 % of the "
+        "fakes likely real.\n",
     ]
     (bundle / "MODEL_CARD.md").write_text("\n".join(parts))
 

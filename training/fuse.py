@@ -46,7 +46,8 @@ KINDS: dict[str, tuple[float, tuple[int, int, int]]] = {
     "face and voice": (0.05, (1, 1, 0)),
 }
 DROP = 0.2  # chance that a branch is absent
-FALSE_ALARMS = 0.05  # of real clips called likely fake, and of fakes called likely real
+FALSE_ALARMS = 0.05  # at most: of real clips called likely fake, and of fakes called likely real
+LIKELY = 2 / 3  # the least probability that may be called likely
 SCHEDULE = Schedule(steps=1500, lr=0.02, warmup=50, ema=0.99, evaluate_every=100, workers=0)
 
 
@@ -218,8 +219,8 @@ def _fit_temperature(
 def _thresholds(label: np.ndarray, probability: np.ndarray) -> dict[str, float]:
     fake = threshold_at_false_alarms(label, probability, FALSE_ALARMS)
     real = 1 - threshold_at_false_alarms(1 - label, 1 - probability, FALSE_ALARMS)
-    # Never "likely" on the wrong side of even odds, however good or bad the models are.
-    return {"likely_fake": max(0.5, fake), "likely_real": min(0.5, real)}
+    # "Likely" is at least twice as likely as not, however good the models are.
+    return {"likely_fake": max(LIKELY, fake), "likely_real": min(1 - LIKELY, real)}
 
 
 def _by_kind(pools: dict[str, Pool], model: FusionNet) -> dict[str, float]:
