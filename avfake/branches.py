@@ -14,7 +14,7 @@ import numpy as np
 
 from avfake.bundle import Bundle
 from avfake.speech import SpeechActivity
-from avfake.types import FRAME_RATE, SAMPLE_RATE, BranchScore, Sound, Window
+from avfake.types import FRAME_RATE, SAMPLE_RATE, BranchScore, Sound, Track, Window
 from avfake.windows import repeat_to
 
 MIN_SPEECH = 1.0  # seconds of speech in the clip without which sound is not judged
@@ -67,7 +67,7 @@ class VisualBranch:
         return self._session.run(["activation"], {"faces": crop[None]})[0][0]
 
     def summarise(
-        self, scores: Sequence[FaceScore], tracks: Sequence[int]
+        self, scores: Sequence[FaceScore], tracks: Sequence[Track]
     ) -> tuple[BranchScore, dict[int, float]]:
         """The branch's answer and each track's, over the tracks that were kept.
 
@@ -76,10 +76,10 @@ class VisualBranch:
         are shown but do not decide.
         """
         by_track = {
-            track: sorted((s for s in scores if s.track == track), key=lambda s: s.time)
+            track.index: found
             for track in tracks
+            if (found := [s for s in scores if s.track == track.index and s.time <= track.end])
         }
-        by_track = {track: found for track, found in by_track.items() if found}
         if not by_track:
             return BranchScore.absent("no_face"), {}
         logits = {
@@ -87,7 +87,9 @@ class VisualBranch:
         }
         longest = max(len(found) for found in by_track.values())
         deciding = [track for track, found in by_track.items() if len(found) >= longest / 4]
-        windows = [window for track, found in by_track.items() for window in _seconds(track, found)]
+        windows = [
+            window for track in tracks for window in _seconds(track, by_track.get(track.index, []))
+        ]
         windows.sort(key=lambda window: (window.start, window.track))
         clip = max(logits[track] for track in deciding)
         return BranchScore("ok", logit=clip, windows=tuple(windows)), logits
@@ -169,12 +171,12 @@ class LipSyncBranch:
                 scores.append(SyncScore(window, float(offset) / FRAME_RATE, float(confidence)))
         return scores
 
-    def summarise(self, scores: Sequence[SyncScore], tracks: Sequence[int]) -> BranchScore:
+    def summarise(self, scores: Sequence[SyncScore], tracks: Sequence[Track]) -> BranchScore:
         """The answer for the track that fits the sound best: the one who seems to speak."""
         by_track = {
-            track: found
+            track.index: found
             for track in tracks
-            if (found := [score for score in scores if score.window.track == track])
+            if (found := [s for s in scores if _lies_in(s.window, track)])
         }
         if not by_track:
             return BranchScore.absent("too_short")
@@ -201,15 +203,21 @@ class LipSyncBranch:
         )
 
 
-def _seconds(track: int, scores: Sequence[FaceScore]) -> Iterator[Window]:
-    """A track's crops gathered into windows of one second."""
+def _lies_in(window: Window, track: Track) -> bool:
+    """Whether a window is of a track, and of the part of it that was kept."""
+    return window.track == track.index and window.end <= track.end + 2 / FRAME_RATE
+
+
+def _seconds(track: Track, scores: Sequence[FaceScore]) -> Iterator[Window]:
+    """A track's crops gathered into windows of one second, none longer than the track."""
+    last = track.end + 1 / FRAME_RATE if track.end > track.start else track.end
     groups: dict[int, list[FaceScore]] = {}
     for score in scores:
         groups.setdefault(int(score.time), []).append(score)
     for second, group in groups.items():
-        yield Window(
-            float(second), second + 1.0, float(np.mean([score.logit for score in group])), track
-        )
+        start, end = max(float(second), track.start), min(second + 1.0, last)
+        logit = float(np.mean([score.logit for score in group]))
+        yield Window(start, end, logit, track.index)
 
 
 def _spans(start: float, end: float, length: float, hop: float) -> list[tuple[float, float]]:

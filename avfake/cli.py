@@ -29,7 +29,8 @@ examples:
 
 exit status: 0 all files were judged, 1 some were not (each says why), 2 wrong usage
 
-A probability is no proof: treat "likely fake" as a reason to look closer."""
+A probability is no proof: treat "likely fake" as a reason to look closer. It is what
+holds where every second clip is a fake; where fakes are rarer, so is the truth of an alarm."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,17 +59,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _predict(options: argparse.Namespace) -> int:
     from rich.console import Console
+    from rich.text import Text
 
     from avfake.detector import Detector
     from avfake.report import render
 
-    if options.video and len(options.paths) > 1:
-        raise AvfakeError("usage", "--video marks one clip: give one FILE.")
+    if options.video:
+        if len(options.paths) > 1:
+            raise AvfakeError("usage", "--video marks one clip: give one FILE.")
+        from avfake.markup import check_target
+
+        check_target(options.video)
     detector = Detector.from_pretrained(options.bundle, options.face_model, options.threads)
     console = Console(highlight=False)
     status = 0
+    waiting = Console(stderr=True)  # a spinner, where somebody is watching
     for path in options.paths:
-        prediction = detector.predict(path)
+        with waiting.status(Text(f"looking at {path}")):
+            prediction = detector.predict(path)
         if prediction.status != "ok":
             status = 1
         if options.json:
@@ -139,6 +147,13 @@ def _facts(bundle: Bundle, shipped: list[str]) -> dict[str, Any]:
     }
 
 
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("a count of cores is 0 or more")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("avfake", description=DESCRIPTION, formatter_class=raw)
@@ -170,7 +185,11 @@ def _parser() -> argparse.ArgumentParser:
         help="find faces with this YuNet model instead of dlib",
     )
     predict.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="cores for the networks (default: all)"
+        "--threads",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="cores for the networks (default: all)",
     )
     predict.add_argument(
         "--video",

@@ -1,8 +1,8 @@
 """The detector: load the models once, then path -> Prediction.
 
 Decoding runs in a thread of its own and the branches in another, while this one finds, follows and
-cuts faces; FFmpeg, OpenCV and onnxruntime all let go of Python's lock. Pictures are held for one
-block (a third of a second), crops until their branch has seen them.
+cuts faces; FFmpeg, OpenCV and onnxruntime all let go of Python's lock. Only the last few seconds of
+pictures are held, and crops until their branch has seen them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from avfake.fusion import Fusion
 from avfake.media import Clip, Picture
 from avfake.speech import SpeechActivity
 from avfake.tracks import SEARCH_EVERY, Stretch, Tracker, blocks
-from avfake.types import AvfakeError, BranchScore, Prediction, Sound
+from avfake.types import AvfakeError, BranchScore, Prediction, Sound, Track
 
 MIN_SPEECH_IN_WINDOW = 0.8  # seconds of speech without which a mouth window is not judged
 _FACES_A_JOB = 16
@@ -85,6 +85,7 @@ class Detector:
 
         A file that cannot be judged gives a Prediction with status "error" (or "abstain" where it
         holds neither face nor speech) and a reason; it raises nothing and costs no other file.
+        What nobody foresaw is an "internal_error", with its trace in the log.
         """
         if isinstance(path, str | os.PathLike):
             return self._predict(path)
@@ -98,20 +99,27 @@ class Detector:
                 analysis = _Analysis(clip, tracker, self._visual, self._audio, self._lipsync)
                 scores = analysis.run()
         except AvfakeError as error:
-            return Prediction(
-                os.fspath(path),
-                "error",
-                error.reason,
-                str(error),
-                bundle=self.bundle.to_dict(),
-                seconds={"total": time.perf_counter() - started},
+            return self._error(path, error.reason, str(error), started)
+        except Exception as error:
+            log.exception("%s", path)
+            text = (
+                f"{os.path.basename(os.fspath(path))} could not be judged: {type(error).__name__}."
             )
+            return self._error(path, "internal_error", text, started)
         logit = self._fusion.fuse(scores)
         reason = message = None
         if logit is None:
+            why = "; ".join(f"{name}: {score.note()}" for name, score in scores.items())
+            if any(score.status == "failed" for score in scores.values()):
+                text = f"{clip.path.name} could not be judged ({why})."
+                return self._error(path, "inference_error", text, started)
             reason = "no_evidence"
-            why = "; ".join(f"{name}: {score.reason}" for name, score in scores.items())
             message = f"There is nothing in {clip.path.name} to judge ({why})."
+        warnings = [*clip.warnings]
+        if tracker.left_out:
+            warnings.append("faces_left_out")
+        if any(score.status == "failed" for score in scores.values()):
+            warnings.append("branch_failed")
         return Prediction(
             path=os.fspath(path),
             status="abstain" if logit is None else "ok",
@@ -124,9 +132,19 @@ class Detector:
             track_logits=analysis.track_logits,
             segments=self._fusion.segments(scores),
             media=clip.info,
-            warnings=tuple(clip.warnings),
+            warnings=tuple(warnings),
             bundle=self.bundle.to_dict(),
             seconds=analysis.seconds | {"total": time.perf_counter() - started},
+        )
+
+    def _error(self, path: Pathlike, reason: str, message: str, started: float) -> Prediction:
+        return Prediction(
+            os.fspath(path),
+            "error",
+            reason,
+            message,
+            bundle=self.bundle.to_dict(),
+            seconds={"total": time.perf_counter() - started},
         )
 
 
@@ -189,7 +207,7 @@ class _Analysis:
             self._send_faces()
             for track, mouth in self._mouths.items():
                 self._send_mouths(track, mouth.rest())
-            kept = [track.index for track in self._tracker.tracks()]
+            kept = self._tracker.tracks()
             scores = {
                 "visual": _settled(lambda: self._visual_score(kept)),
                 "audio": _settled(audio_job.result),
@@ -242,14 +260,14 @@ class _Analysis:
             job = self._submit("lipsync", self._lipsync.score, spoken, self._sound)
             self._sync_jobs.append(job)
 
-    def _visual_score(self, kept: Sequence[int]) -> BranchScore:
+    def _visual_score(self, kept: Sequence[Track]) -> BranchScore:
         if not self._clip.has_picture:
             return BranchScore.absent("no_picture")
         faces = [score for job in self._face_jobs for score in job.result()]
         score, self.track_logits = self._visual.summarise(faces, kept)
         return score
 
-    def _lipsync_score(self, kept: Sequence[int]) -> BranchScore:
+    def _lipsync_score(self, kept: Sequence[Track]) -> BranchScore:
         if not self._clip.has_picture:
             return BranchScore.absent("no_picture")
         if self._sound is None:

@@ -7,10 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from avfake.bundle import Bundle
-from avfake.types import BRANCHES, BranchScore, Segment, Window, probability
-
-SUSPICIOUS = 0.7
-"""Probability from which a window is pointed out. Windows err more often than whole clips."""
+from avfake.types import BRANCHES, SUSPICIOUS, BranchScore, Segment, Window, probability
 
 
 class Fusion:

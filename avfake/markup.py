@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import tempfile
 from pathlib import Path
 
 import cv2
@@ -12,6 +14,7 @@ from avfake.media import Clip
 from avfake.types import (
     FRAME_RATE,
     SAMPLE_RATE,
+    SUSPICIOUS,
     AvfakeError,
     Prediction,
     Track,
@@ -19,16 +22,29 @@ from avfake.types import (
     probability,
 )
 
+log = logging.getLogger(__name__)
 _COLOURS = ((80, 200, 90), (240, 200, 60), (235, 70, 60))  # RGB: real, doubtful, fake
+
+
+def check_target(out: str | os.PathLike[str]) -> None:
+    """Raise AvfakeError `usage` unless a new MP4 can be written there: nothing is overwritten."""
+    target = Path(out)
+    if target.suffix.lower() != ".mp4":
+        raise AvfakeError("usage", f"Marked-up video is MP4: {target.name} must end in .mp4.")
+    if target.exists():
+        raise AvfakeError("usage", f"{target} is there already; it is not overwritten.")
+    if not os.access(target.parent, os.W_OK):
+        raise AvfakeError("usage", f"Nothing can be written in the folder {target.parent}.")
 
 
 def write_marked_video(prediction: Prediction, out: str | os.PathLike[str]) -> None:
     """Write `out` (MP4, 25 pictures a second, with sound): what was judged, and how.
 
     Decodes `prediction.path` anew; scores are those of the prediction. Raises AvfakeError
-    `nothing_to_mark` for a clip without pictures, `needs_extra` where moviepy is not installed, or
-    what opening the clip raises.
+    `nothing_to_mark` for a clip without pictures, `needs_extra` where moviepy is not installed,
+    `not_written` where the disk refuses, or what `check_target` and opening the clip raise.
     """
+    check_target(out)
     try:
         from moviepy import VideoClip
         from moviepy.audio.AudioClip import AudioArrayClip
@@ -44,7 +60,9 @@ def write_marked_video(prediction: Prediction, out: str | os.PathLike[str]) -> N
             raise AvfakeError("nothing_to_mark", f"{clip.path.name} has no moving picture.")
         height, width = (side // 2 * 2 for side in first.colour.shape[:2])
         current, start = first, first.time
-        count = max(1, round(((clip.info.duration or 1 / FRAME_RATE) - start) * FRAME_RATE))
+        ends = [track.end for track in prediction.tracks]
+        end = clip.info.duration or max(ends, default=0.0)
+        count = max(1, round((end - start) * FRAME_RATE))
 
         def frame(when: float) -> np.ndarray:
             # moviepy asks for frames in order; a clip that ends early keeps its last one.
@@ -64,9 +82,19 @@ def write_marked_video(prediction: Prediction, out: str | os.PathLike[str]) -> N
             # Two channels: moviepy writes a single one at double length.
             stereo = np.repeat(samples[:, None], 2, axis=1)
             video = video.with_audio(AudioArrayClip(stereo, fps=SAMPLE_RATE))
-        video.write_videofile(
-            str(Path(out)), codec="libx264", audio_codec="aac", audio_fps=SAMPLE_RATE, logger=None
-        )
+        try:
+            with tempfile.TemporaryDirectory() as scratch:
+                video.write_videofile(
+                    str(Path(out)),
+                    codec="libx264",
+                    audio_codec="aac",
+                    audio_fps=SAMPLE_RATE,
+                    temp_audiofile_path=scratch,
+                    logger=None,
+                )
+        except OSError as error:
+            log.debug("%s: %s", out, error)
+            raise AvfakeError("not_written", f"{out} could not be written.") from None
 
 
 def _marked(picture: np.ndarray, when: float, scale: float, prediction: Prediction) -> np.ndarray:
@@ -81,9 +109,12 @@ def _marked(picture: np.ndarray, when: float, scale: float, prediction: Predicti
         value = _probability_at(prediction, track.index, when)
         colour = (200, 200, 200)
         if value is not None:
-            colour = _COLOURS[0 if value < 0.5 else 1 if value < 0.8 else 2]
-            _label(picture, f"fake {value:.2f}", (left, top), colour)
+            colour = _COLOURS[0 if value < 0.5 else 1 if value < SUSPICIOUS else 2]
+            _label(picture, f"picture {value:.2f}", (left, top), colour)
         cv2.rectangle(picture, (left, top), (right, bottom), colour, thick, cv2.LINE_AA)
+    if prediction.verdict is not None:
+        verdict = f"{prediction.verdict} {prediction.fake_probability:.2f}"
+        _label(picture, verdict, (0, 0), (220, 220, 220))
     return picture
 
 

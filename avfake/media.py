@@ -26,14 +26,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from avfake.types import FRAME_RATE, SAMPLE_RATE, AvfakeError, MediaInfo, Sound
 
 CONTAINERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg,"
-    "wav,w64,aiff,flac,mp3,aac,amr,h264,hevc,ivf"
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,flv,asf,ogg,"
+    "wav,w64,aiff,flac,mp3,aac,amr,ivf"
 )
 """FFmpeg demuxers that may be used: no playlists, no concatenations, no image sequences."""
 IMAGE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM")
 LUMA_SIDE = 960  # longest side of the grey pictures for finding, tracking and mouths
 COLOUR_SIDE = 1920  # longest side of the colour pictures for face crops
 MAX_PIXELS = 40_000_000  # a picture larger than this is refused rather than decoded
+MAX_HELD = 10.0  # seconds for which one picture may stand; beyond that is a gap
 MAX_SECONDS = 3600.0  # longer clips are judged on their first hour, with a warning
 
 log = logging.getLogger(__name__)
@@ -77,8 +78,8 @@ class Clip:
     """An opened media file. Use as a context manager.
 
     `info` is known at once; `sound()` and `pictures()` each decode their stream once. `warnings`
-    fills while decoding: "partial_decode" (some of the file could not be decoded), "truncated"
-    (only the first hour was read).
+    fills while decoding: "partial_decode" (some of the file could not be decoded), "gap" (the
+    picture stands or is missing for more than 10 s), "truncated" (only the first hour was read).
 
     Raises AvfakeError with reason `not_found`, `not_a_file`, `not_readable`, `empty_file`,
     `not_media`, `no_streams` or `too_large`.
@@ -172,7 +173,8 @@ class Clip:
         if start is None:
             return None
         samples = np.concatenate([*pieces, _resampled(resampler, None)])
-        sound = Sound(np.clip(np.nan_to_num(samples), -1.0, 1.0), start)
+        np.nan_to_num(samples, copy=False)  # in place: an hour of sound is 230 MB
+        sound = Sound(np.clip(samples, -1.0, 1.0, out=samples), start)
         self._sound_end = sound.end
         return sound
 
@@ -190,26 +192,30 @@ class Clip:
         if self.info.video_codec is None:
             return
         first, count = 0.0, 0
-        held: tuple[float, Any] | None = None
+        held: _Held | None = None
         for frame in self._decoded("video"):
             if frame.time is None:
                 continue
             time = frame.time - self._origin
             if held is None:
-                first, held = time, (time, frame)
+                first, held = time, _Held(frame, time, self.path.name)
                 continue
-            if time <= held[0]:
+            if time <= held.time:
                 continue  # a clock that runs back: keep the picture that came first
             if time > MAX_SECONDS:
                 self._warn("truncated")
                 break
             # Every grid point nearer to the held frame than to this one shows the held frame.
-            while first + count / rate - held[0] <= time - (first + count / rate):
-                yield self._picture(held[1], first + count / rate, count % colour_every == 0)
+            while (now := first + count / rate) - held.time <= time - now:
+                if now > held.time + MAX_HELD:
+                    self._warn("gap")
+                    count = int(np.ceil((time - first) * rate))
+                    break
+                yield held.picture(now, count % colour_every == 0)
                 count += 1
-            held = (time, frame)
-        while held is not None and first + count / rate - held[0] <= 0.5 / rate:
-            yield self._picture(held[1], first + count / rate, count % colour_every == 0)
+            held = _Held(frame, time, self.path.name)
+        while held is not None and (now := first + count / rate) - held.time <= 0.5 / rate:
+            yield held.picture(now, count % colour_every == 0)
             count += 1
         if count / rate < 0.9 * min(self._claimed_duration(), MAX_SECONDS) - 0.5:
             self._warn("partial_decode")
@@ -221,28 +227,6 @@ class Clip:
         # Matroska knows only the whole: that may be the sound's length as well.
         whole = self.info.duration or 0.0
         return 0.0 if self._sound_end >= 0.9 * whole - 0.5 else whole
-
-    def _picture(self, frame: Any, time: float, colour: bool) -> Picture:
-        if frame.width * frame.height > MAX_PIXELS:
-            raise AvfakeError(
-                "too_large", f"{self.path.name} has pictures of {frame.width}x{frame.height}."
-            )
-        luma, _ = _shrunk(_luma(frame))
-        turns = frame.rotation // 90 % 4  # counter-clockwise quarter turns
-        original = max(frame.width, frame.height)
-        rgb = None
-        if colour:
-            factor = min(1.0, COLOUR_SIDE / original)
-            size = {}
-            if factor < 1.0:
-                size = {
-                    "width": max(1, round(frame.width * factor)),
-                    "height": max(1, round(frame.height * factor)),
-                }
-            rgb = frame.to_ndarray(format="rgb24", **size)
-            rgb = np.ascontiguousarray(np.rot90(rgb, turns))
-        luma = np.ascontiguousarray(np.rot90(luma, turns))
-        return Picture(time, luma, original / max(luma.shape), rgb)
 
     def _decoded(self, kind: str) -> Iterator[Any]:
         """Frames of the first `kind` stream from its beginning; faults are counted, not fatal."""
@@ -333,6 +317,41 @@ class Clip:
         return 0
 
 
+class _Held:
+    """A decoded frame that may fill several grid points: converted once, and only if asked for."""
+
+    def __init__(self, frame: Any, time: float, name: str) -> None:
+        if frame.width * frame.height > MAX_PIXELS:
+            raise AvfakeError("too_large", f"{name} has pictures of {frame.width}x{frame.height}.")
+        self.time = time
+        self._frame = frame
+        self._turns = frame.rotation // 90 % 4  # counter-clockwise quarter turns
+
+    def picture(self, time: float, colour: bool) -> Picture:
+        longest = max(self._frame.width, self._frame.height)
+        scale = longest / max(self._luma.shape)
+        return Picture(time, self._luma, scale, self._colour if colour else None)
+
+    @cached_property
+    def _luma(self) -> np.ndarray:
+        luma, _ = _shrunk(_luma(self._frame))
+        return np.ascontiguousarray(np.rot90(luma, self._turns))
+
+    @cached_property
+    def _colour(self) -> np.ndarray:
+        width, height = self._frame.width, self._frame.height
+        factor = min(1.0, COLOUR_SIDE / max(width, height))
+        size = {}
+        if factor < 1.0:
+            size = {"width": _scaled(width, factor), "height": _scaled(height, factor)}
+        rgb = self._frame.to_ndarray(format="rgb24", **size)
+        return np.ascontiguousarray(np.rot90(rgb, self._turns))
+
+
+def _scaled(side: int, factor: float) -> int:
+    return max(1, round(side * factor))
+
+
 def _open_regular(path: Path) -> Any:
     """Open a regular file without ever blocking on a FIFO or a device."""
     try:
@@ -344,7 +363,8 @@ def _open_regular(path: Path) -> Any:
         raise AvfakeError("not_readable", f"{path.name} cannot be opened: {text}.") from None
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise AvfakeError("not_a_file", f"{path.name} is not a regular file.")
+        hint = ": name the files in it" if path.is_dir() else ""
+        raise AvfakeError("not_a_file", f"{path.name} is not a regular file{hint}.")
     return os.fdopen(handle, "rb")
 
 
@@ -358,7 +378,8 @@ def _open_container(file: Any, name: str) -> Any:
     except (av.error.FFmpegError, UnicodeDecodeError, ValueError) as error:
         log.debug("%s: %s", name, error)
         raise AvfakeError(
-            "not_media", f"{name} is not a video, sound or image file that can be read."
+            "not_media",
+            f"{name} is damaged, or no video, sound or image file of a kind that is read.",
         ) from None
 
 
@@ -377,7 +398,8 @@ def _read_still(file: Any, name: str) -> np.ndarray:
     picture = np.asarray(upright)
     factor = COLOUR_SIDE / max(picture.shape[:2])
     if factor < 1:
-        picture = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        height, width = (_scaled(side, factor) for side in picture.shape[:2])
+        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
     return picture
 
 
@@ -418,8 +440,8 @@ def _shrunk(picture: np.ndarray) -> tuple[np.ndarray, float]:
     factor = LUMA_SIDE / max(picture.shape[:2])
     if factor >= 1:
         return picture, 1.0
-    small = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-    return small, 1 / factor
+    height, width = (_scaled(side, factor) for side in picture.shape[:2])
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), 1 / factor
 
 
 def _is_cover(stream: Any) -> bool:

@@ -9,19 +9,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from avfake.types import BranchScore, MediaInfo, Prediction, Window, probability
+from avfake.types import SUSPICIOUS, MediaInfo, Prediction, Window, probability
 
 NAMES = {"visual": "picture", "audio": "voice", "lipsync": "lip-sync"}
-REASONS = {
-    "no_face": "no face found",
-    "no_picture": "no picture",
-    "no_sound": "no sound",
-    "no_speech": "no speech heard",
-    "too_short": "too short to judge",
-    "inference_error": "failed; run with --verbose for the cause",
-}
 WARNINGS = {
     "partial_decode": "Part of the file could not be decoded; the answer is for the rest.",
+    "gap": "The picture stands still or is missing for more than ten seconds at a time.",
+    "faces_left_out": "There are more faces than are followed; some were not judged.",
+    "branch_failed": "A branch failed; the answer is from the others.",
     "truncated": "The clip is longer than an hour; the answer is for the first hour.",
 }
 _STYLES = {"likely fake": "bold red", "likely real": "bold green", "uncertain": "bold yellow"}
@@ -78,7 +73,7 @@ def strip(windows: Sequence[Window], duration: float) -> Text:
         near = min(abs((w.start + w.end) - (start + end)) for w in here)
         nearest = [w for w in here if abs((w.start + w.end) - (start + end)) <= near]
         value = max(probability(w.logit) for w in inside or nearest)
-        colour = "red" if value >= 0.8 else "yellow" if value >= 0.5 else "green"
+        colour = "red" if value >= SUSPICIOUS else "yellow" if value >= 0.5 else "green"
         text.append(_BARS[min(7, int(value * 8))], colour)
     return text
 
@@ -94,19 +89,8 @@ def _branches(prediction: Prediction) -> Table:
         known = score.logit is not None
         value = f"{probability(score.logit):.2f}" if score.logit is not None else "-"
         course = strip(score.windows, duration) if known and duration >= 1 else Text()
-        table.add_row(f"  {NAMES[name]}", value, course, _note(score))
+        table.add_row(f"  {NAMES[name]}", value, course, score.note())
     return table
-
-
-def _note(score: BranchScore) -> str:
-    if score.reason is not None:
-        return REASONS.get(score.reason, score.reason)
-    if "offset_ms" not in score.details:
-        return ""
-    offset = score.details["offset_ms"]
-    side = "late" if offset > 0 else "early"
-    where = f"sound {abs(offset):.0f} ms {side}" if abs(offset) >= 20 else "sound on time"
-    return f"{where}, confidence {score.details['confidence']:.2f}"
 
 
 def _duration(prediction: Prediction) -> float:

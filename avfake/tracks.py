@@ -4,7 +4,7 @@ The clip arrives in blocks: the pictures from one search to the next. Within a b
 followed by sparse optical flow (Lucas-Kanade, checked forwards and backwards as in Kalal et al.
 2010, "Forward-backward error"); at the block's end the finder corrects the drift, and the
 correction is spread over the block. So every picture gets a box at a fraction of a detector's cost,
-and only one block of pictures is ever held.
+and only the last second or so of pictures is held.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from avfake.media import Picture
 from avfake.types import Track
 
 SEARCH_EVERY = 8  # pictures between two searches (0.32 s at 25 a second)
+_CARRIED = 0.5  # seconds at a track's end for which motion alone is believed
 _FOLLOW_SIZE = 64  # pixels of a face's size in the flow windows
 
 
@@ -70,8 +71,9 @@ class Tracker:
 
     `max_unseen`: seconds for which motion alone may carry a face that the finder no longer
     sees (a turned head, a hand before the mouth); `search_all_every`: seconds between searches of
-    the whole picture while every known face is still being seen; `max_faces`: the largest faces
-    are followed, the others left out; `reach_back`: pictures for which a face that is found at
+    the whole picture while every known face is still being seen; `max_faces`: so many are followed
+    at a time, larger ones first where several are found at once, and `left_out` becomes true where
+    there are more; `reach_back`: pictures for which a face that is found at
     last is followed back in time, because it was there before (turned away, or small).
     """
 
@@ -90,6 +92,7 @@ class Tracker:
         self._alive: list[_Alive] = []
         self._ended: list[_Alive] = []
         self._count = 0
+        self.left_out = False
         # Pictures before the block, back to the last scene cut.
         self._past: deque[Picture] = deque(maxlen=reach_back)
         self._searches = 0
@@ -124,11 +127,15 @@ class Tracker:
     def tracks(self) -> list[Track]:
         """All tracks so far that are worth a score, in order of appearance.
 
-        A face that the finder saw in only one of several searches is taken for a mistake.
+        A face that the finder saw in only one of several searches is taken for a mistake. Where
+        motion alone carried a face at last, the track ends half a second after it was last found:
+        beyond that nobody knows that it was still a face.
         """
         everything = sorted([*self._ended, *self._alive], key=lambda face: face.track)
         return [
-            Track(face.track, np.array(face.times), np.array(face.boxes), np.array(face.found))
+            _trimmed(
+                Track(face.track, np.array(face.times), np.array(face.boxes), np.array(face.found))
+            )
             for face in everything
             if sum(face.found) > 1 or self._searches == 1
         ]
@@ -165,10 +172,11 @@ class Tracker:
         found = sorted(self._finder.find(last.colour), key=lambda d: -box_size(d.box))
         for seen in found:
             box = seen.box * last.colour_scale
-            if len(self._alive) >= self._max_faces:
-                break
             if any(overlap(box, face.box) > 0.2 for face in self._alive):
                 continue
+            if len(self._alive) >= self._max_faces:
+                self.left_out = True
+                break
             back = _follow(box, self._unclaimed(scene, box))
             boxes = np.array([*reversed(back), box], np.float32)
             flags = np.zeros(len(boxes), bool)
@@ -212,6 +220,13 @@ class Tracker:
             return []
         boxes = np.array(path, np.float32)
         return [self._extend(face, block[: len(boxes)], boxes, np.zeros(len(boxes), bool))]
+
+
+def _trimmed(track: Track) -> Track:
+    """The track without what motion carried for more than half a second at its end."""
+    seen = track.times[np.flatnonzero(track.found)[-1]]
+    keep = track.times <= seen + _CARRIED
+    return Track(track.index, track.times[keep], track.boxes[keep], track.found[keep])
 
 
 def _follow(box: np.ndarray, pictures: Sequence[Picture]) -> list[np.ndarray]:

@@ -20,6 +20,18 @@ SAMPLE_RATE = 16_000
 FRAME_RATE = 25.0
 """Pictures a second on which tracks and lip-sync live."""
 
+SUSPICIOUS = 0.7
+"""Probability from which a stretch of time is pointed out: windows err more often than clips."""
+REASONS = {
+    "no_face": "no face found",
+    "no_picture": "no picture",
+    "no_sound": "no sound",
+    "no_speech": "no speech heard",
+    "too_short": "too short to judge",
+    "inference_error": "failed; --verbose tells the cause",
+}
+"""Why a branch has no answer, in words."""
+
 
 class AvfakeError(Exception):
     """A fault that is the input's or the set-up's, told in one sentence for the user.
@@ -181,6 +193,17 @@ class BranchScore:
     def failed(cls, reason: str) -> BranchScore:
         return cls("failed", reason)
 
+    def note(self) -> str:
+        """The reason in words, or what lip-sync measured; empty where there is nothing to add."""
+        if self.reason is not None:
+            return REASONS.get(self.reason, self.reason)
+        if "offset_ms" not in self.details:
+            return ""
+        offset = self.details["offset_ms"]
+        side = "late" if offset > 0 else "early"
+        when = f"sound {abs(offset):.0f} ms {side}" if abs(offset) >= 20 else "sound on time"
+        return f"{when}, confidence {self.details['confidence']:.2f}"
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "status": self.status,
@@ -264,6 +287,11 @@ class Prediction:
 
     def _track_to_dict(self, track: Track) -> dict[str, Any]:
         logit = self.track_logits.get(track.index)
+        # A face that is cut off by the picture's edge has a box that reaches beyond it.
+        boxes = track.boxes
+        if self.media is not None and self.media.width and self.media.height:
+            edge = [self.media.width, self.media.height] * 2
+            boxes = np.clip(boxes, 0, edge)
         return {
             "track": track.index,
             "start": round(track.start, 3),
@@ -271,7 +299,7 @@ class Prediction:
             "fake_probability": None if logit is None else probability(logit),
             "boxes": [
                 [round(float(time), 3), *(round(float(v)) for v in box)]
-                for time, box in zip(track.times, track.boxes, strict=True)
+                for time, box in zip(track.times, boxes, strict=True)
             ],
         }
 
@@ -280,11 +308,8 @@ class Prediction:
             return f"{self.path}: {self.status}: {self.message}"
         lines = [f"{self.path}: {self.verdict} (fake probability {self.fake_probability:.2f})"]
         for name, score in self.branches.items():
-            if score.logit is None:
-                lines.append(f"  {name:8s} {score.status}: {score.reason}")
-            else:
-                extra = "".join(f", {key} {value:.2f}" for key, value in score.details.items())
-                lines.append(f"  {name:8s} {probability(score.logit):.2f}{extra}")
+            value = "   -" if score.logit is None else f"{probability(score.logit):.2f}"
+            lines.append(f"  {name:8s} {value}  {score.note()}".rstrip())
         lines += [f"  warning: {warning}" for warning in self.warnings]
         return "\n".join(lines)
 

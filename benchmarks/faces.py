@@ -26,7 +26,7 @@ VIEWS = ("front", "left profile", "right profile", "rolled left", "rolled right"
 
 
 def follow(path: Path, finder: FaceFinder, oracle: FaceFinder) -> tuple[list[float], float]:
-    """(IoU of the track nearest to each of the oracle's faces, share of time spent tracking)."""
+    """(IoU of the track nearest to each of the oracle's faces, seconds spent tracking)."""
     tracker, wanted, busy = Tracker(finder), [], 0.0
     with Clip(path) as clip:
         for block in blocks(clip.pictures(SEARCH_EVERY)):

@@ -26,7 +26,7 @@ LABELS = {"real": 0, "fake": 1, "0": 0, "1": 1}
 COLUMNS = (
     *("path", "status", "reason", "fake_probability"),
     *(f"{branch}_{what}" for branch in BRANCHES for what in ("status", "reason", "probability")),
-    *("lipsync_offset_ms", "seconds"),
+    *("lipsync_offset_ms", "seconds", "bundle"),
 )
 
 
@@ -42,6 +42,8 @@ def read_manifest(path: Path) -> pd.DataFrame:
         if len(odd):
             raise ValueError(f"{path}: {column} holds {odd.iloc[0]!r}, not real/fake or 0/1")
         table[column] = known
+    if table["path"].duplicated().any():
+        raise ValueError(f"{path} lists {table['path'][table['path'].duplicated()].iloc[0]} twice")
     if "group" not in table:
         table["group"] = table["path"]
     return table
@@ -49,10 +51,15 @@ def read_manifest(path: Path) -> pd.DataFrame:
 
 def score(manifest: pd.DataFrame, root: Path, detector: Detector, out: Path) -> pd.DataFrame:
     """Score what `out` does not hold yet; return all rows, joined to the manifest."""
-    done = set(pd.read_csv(out)["path"]) if out.exists() else set()
+    done: set[str] = set()
+    if out.exists() and out.stat().st_size:
+        rows = pd.read_csv(out, dtype={"path": str, "bundle": str})
+        if not rows["bundle"].eq(detector.bundle.sha256).all():
+            raise ValueError(f"{out} holds scores of other models: score into another file")
+        done = set(rows["path"])
     with out.open("a", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
-        if not done:
+        if not file.tell():
             writer.writeheader()
         for path in manifest["path"]:
             if path not in done:
@@ -101,6 +108,7 @@ def _row(path: str, prediction: Prediction) -> dict[str, object]:
         "reason": prediction.reason,
         "fake_probability": prediction.fake_probability,
         "seconds": answer["seconds"].get("total"),
+        "bundle": prediction.bundle["sha256"],
     }
     for branch, part in answer["branches"].items():
         row |= {

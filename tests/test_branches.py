@@ -11,7 +11,7 @@ import pytest
 from avfake.branches import AudioBranch, FaceScore, LipSyncBranch, SyncScore, VisualBranch
 from avfake.bundle import Bundle
 from avfake.speech import SpeechActivity
-from avfake.types import SAMPLE_RATE, Sound, Window
+from avfake.types import SAMPLE_RATE, Sound, Track, Window
 
 Answer = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
@@ -49,6 +49,12 @@ class FakeBundle:
         return 2 * logit + 1
 
 
+def lasting(*numbers: int, start: float = 0.0, end: float = 60.0) -> list[Track]:
+    """Tracks of these numbers over that time."""
+    times, boxes = np.array([start, end]), np.zeros((2, 4), np.float32)
+    return [Track(number, times, boxes, np.ones(2, bool)) for number in numbers]
+
+
 class FakeSpeech:
     """Somebody speaks from `start` to `end`."""
 
@@ -83,14 +89,14 @@ def test_a_tracks_logit_is_its_mean_and_the_clips_that_of_the_worst(
 ) -> None:
     scores = [FaceScore(0, t, -2.0) for t in range(4)]
     scores += [FaceScore(1, t, value) for t, value in enumerate((1.0, 3.0, 5.0, 3.0))]
-    answer, logits = visual.summarise(scores, [0, 1])
+    answer, logits = visual.summarise(scores, lasting(0, 1))
     assert logits == {0: -2.0, 1: 3.0}
     assert answer.logit == 3.0
 
 
 def test_a_face_seen_for_a_moment_does_not_decide(visual: VisualBranch) -> None:
     scores = [FaceScore(0, t / 3, -2.0) for t in range(30)] + [FaceScore(1, 0.0, 9.0)]
-    answer, logits = visual.summarise(scores, [0, 1])
+    answer, logits = visual.summarise(scores, lasting(0, 1))
     assert answer.logit == pytest.approx(-2.0)
     assert logits[1] == 9.0
     assert any(window.track == 1 for window in answer.windows)
@@ -98,7 +104,7 @@ def test_a_face_seen_for_a_moment_does_not_decide(visual: VisualBranch) -> None:
 
 def test_tracks_that_were_dropped_have_no_say(visual: VisualBranch) -> None:
     scores = [FaceScore(0, 0.0, -1.0), FaceScore(7, 0.0, 8.0)]
-    answer, logits = visual.summarise(scores, [0])
+    answer, logits = visual.summarise(scores, lasting(0))
     assert answer.logit == -1.0
     assert set(logits) == {0}
     assert {window.track for window in answer.windows} == {0}
@@ -110,10 +116,26 @@ def test_no_face_is_absent(visual: VisualBranch) -> None:
     assert logits == {}
 
 
-def test_windows_are_seconds(visual: VisualBranch) -> None:
-    scores = [FaceScore(0, time, value) for time, value in ((0.0, 1), (0.64, 3), (1.28, 5))]
-    answer, _ = visual.summarise(scores, [0])
-    assert answer.windows == (Window(0.0, 1.0, 2.0, 0), Window(1.0, 2.0, 5.0, 0))
+def test_windows_are_seconds_and_end_with_the_track(visual: VisualBranch) -> None:
+    scores = [FaceScore(0, time, value) for time, value in ((0.2, 1), (0.64, 3), (1.28, 5))]
+    answer, _ = visual.summarise(scores, lasting(0, start=0.2, end=1.48))
+    assert answer.windows == (Window(0.2, 1.0, 2.0, 0), Window(1.0, 1.52, 5.0, 0))
+
+
+def test_a_still_image_is_a_moment(visual: VisualBranch) -> None:
+    answer, _ = visual.summarise([FaceScore(0, 0.0, 1.0)], lasting(0, end=0.0))
+    assert answer.windows == (Window(0.0, 0.0, 1.0, 0),)
+
+
+def test_what_lies_beyond_a_trimmed_track_has_no_say(
+    visual: VisualBranch, lipsync: LipSyncBranch
+) -> None:
+    """Motion carried the track on; nobody knows that it was still a face."""
+    answer, _ = visual.summarise(
+        [FaceScore(0, 1.0, -1.0), FaceScore(0, 3.0, 9.0)], lasting(0, end=2)
+    )
+    assert answer.logit == -1.0
+    assert lipsync.summarise([sync(0, 1.0)], lasting(0, end=0.5)).reason == "too_short"
 
 
 def test_an_activation_map_explains_its_logit(bundle: Bundle) -> None:
@@ -257,7 +279,7 @@ def test_offsets_are_in_seconds_and_late_sound_is_positive(lipsync: LipSyncBranc
     scores = lipsync.score(clips, level(10))
     assert len(scores) == 6
     assert scores[0] == SyncScore(Window(1.0, 3.0, 5.0, 3), 0.2, 0.5)
-    answer = lipsync.summarise(scores, [3])
+    answer = lipsync.summarise(scores, lasting(3))
     assert answer.details["offset_ms"] == pytest.approx(200)
     assert answer.details["confidence"] == pytest.approx(0.5)
     assert answer.logit == pytest.approx(5.0)
@@ -269,7 +291,7 @@ def sync(track: int, logit: float, offset: float = 0.0, confidence: float = 1.0)
 
 def test_the_speaker_is_the_track_that_fits_best(lipsync: LipSyncBranch) -> None:
     scores = [sync(0, 4.0, 0.3), sync(0, 3.0, 0.3), sync(1, -2.0, 0.04), sync(1, -1.0, 0.08)]
-    answer = lipsync.summarise(scores, [0, 1])
+    answer = lipsync.summarise(scores, lasting(0, 1))
     assert answer.logit == pytest.approx(-1.5)
     assert {w.track for w in answer.windows} == {1}
     assert answer.details["offset_ms"] == pytest.approx(60)
@@ -277,15 +299,15 @@ def test_the_speaker_is_the_track_that_fits_best(lipsync: LipSyncBranch) -> None
 
 def test_a_face_seen_for_a_moment_is_not_the_speaker(lipsync: LipSyncBranch) -> None:
     scores = [sync(0, 2.0)] * 8 + [sync(1, -6.0)]
-    assert lipsync.summarise(scores, [0, 1]).logit == pytest.approx(2.0)
+    assert lipsync.summarise(scores, lasting(0, 1)).logit == pytest.approx(2.0)
 
 
 def test_one_wild_offset_does_not_move_the_median(lipsync: LipSyncBranch) -> None:
     scores = [sync(0, 0.0, offset) for offset in (0.04, 0.04, 0.6)]
-    assert lipsync.summarise(scores, [0]).details["offset_ms"] == pytest.approx(40)
+    assert lipsync.summarise(scores, lasting(0)).details["offset_ms"] == pytest.approx(40)
 
 
 def test_no_complete_window_is_too_short(lipsync: LipSyncBranch) -> None:
-    answer = lipsync.summarise([], [0])
+    answer = lipsync.summarise([], lasting(0))
     assert (answer.status, answer.reason) == ("absent", "too_short")
-    assert lipsync.summarise([sync(5, 0.0)], [0]).reason == "too_short"
+    assert lipsync.summarise([sync(5, 0.0)], lasting(0)).reason == "too_short"

@@ -100,7 +100,7 @@ def test_bad_input_has_a_sentence_and_no_traceback(bundle_folder: str, tmp_path:
     (tmp_path / "text.mp4").write_text("hello")
     done = run("predict", "--bundle", bundle_folder, str(tmp_path / "text.mp4"))
     assert done.returncode == 1
-    assert "text.mp4 is not a video, sound or image file" in done.stdout
+    assert "text.mp4 is damaged, or no video, sound or image file" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from avfake.report import REASONS, WARNINGS, render, strip
-from avfake.types import BranchScore, MediaInfo, Prediction, Segment, Track, Window
+from avfake.report import WARNINGS, render, strip
+from avfake.types import REASONS, BranchScore, MediaInfo, Prediction, Segment, Track, Window
 
 
 def text_of(prediction: Prediction, width: int = 100) -> str:

@@ -162,7 +162,13 @@ def test_motion_alone_carries_a_face_only_so_long() -> None:
     finder = ScriptedFinder(small_finder(), blind=range(3, 1000))
     (track,) = follow(to_pictures(frames), Tracker(finder, max_unseen=1.0))
     last_seen = track.times[np.flatnonzero(track.found)[-1]]
-    assert 0.5 < track.end - last_seen <= 1.0 + 1e-6
+    assert 0.4 < track.end - last_seen <= 0.5 + 1e-6
+
+
+def test_a_face_that_is_found_again_was_there_between() -> None:
+    finder = ScriptedFinder(small_finder(), blind=range(3, 6))
+    (track,) = follow(to_pictures(still(100, seed=2)), Tracker(finder, max_unseen=2.0))
+    assert len(track.times) == 100
 
 
 def test_a_face_seen_in_a_single_search_is_taken_for_a_mistake() -> None:

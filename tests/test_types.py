@@ -181,8 +181,8 @@ def test_an_error_has_no_probability_and_says_why() -> None:
 def test_str_tells_verdict_branches_and_warnings() -> None:
     text = str(full_prediction())
     assert text.splitlines()[0] == "clip.mp4: likely fake (fake probability 0.88)"
-    assert "absent: no_speech" in text
-    assert "offset_ms 40.00" in text
+    assert "no speech heard" in text
+    assert "sound 40 ms late" in text
     assert "warning: partial_decode" in text
 
 

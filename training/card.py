@@ -25,7 +25,8 @@ NOTES = """\
 
 A first look at clips of talking people, for journalists, moderators and researchers. The answer is
 a probability under the conditions measured below, not a proof, and no ground for a decision about
-a person by itself.
+a person by itself. It is calibrated for a world in which every second clip is fake; where fakes are
+rarer, an alarm is more often false than the probability says.
 
 ## Known failures
 
@@ -43,7 +44,8 @@ a person by itself.
   voice-over are rightly out of step, and real.
 - Modern lip-sync fakes are made to be in step: the lip-sync branch cannot see them, only the
   picture branch can.
-- Faces that are turned away, masked, smaller than about 40 pixels, or drawn are not judged.
+- Faces that are turned away, masked, drawn or smaller than about 40 pixels were not in training;
+  an answer about them means nothing.
 - Few people and few skin tones are in the training pictures, and fairness across groups has not
   been measured.
 
@@ -84,11 +86,15 @@ def write_card(
         "by `python -m evaluation.score`. Fake is the positive class. Log-loss is in nats: 0.5 "
         "for everything scores 0.693.\n",
         NOTES,
-        "## What it was trained on\n",
+        "## The media it was made from\n",
         _data_table(data),
-        "Pictures and clips marked `dev` are true fakes and their originals: never trained on, "
-        "used to choose the best step, to calibrate and to report. So the figures on them "
-        "are somewhat flattering; a set that took no part in any choice does not exist yet.\n",
+        "What is marked `train` trained the branches, but for one person in five, who was held "
+        "out, and for pictures in which no face was found. What is marked `dev` holds true fakes "
+        "and their originals. No branch was trained on these; they took part in choosing the "
+        "best step, and their scores in the calibration and the fusion. So the figures on "
+        "them flatter; a set that took no part in any choice does not exist yet. Some packs are "
+        "for research only, and some state no licence: whoever uses the models for more should "
+        "take advice.\n",
         "## What it scored\n",
     ]
     if scores is not None and manifest is not None:
@@ -137,10 +143,13 @@ def _clip_table(scores: Path, manifest: Path) -> str:
             f"{row.get('log_loss', float('nan')):.3f} | {row.get('auc', float('nan')):.3f} "
             f"({row.get('auc_low', float('nan')):.2f} to {row.get('auc_high', float('nan')):.2f}) |"
         )
-    if not measured[0].get("auc_low", 0.0) > 0.5:
+    low, high = (measured[0].get(name, float("nan")) for name in ("auc_low", "auc_high"))
+    if not low > 0.5:
+        how = "worse than chance" if high < 0.5 else "not shown to be better than chance"
         rows.append(
-            "\n**On these clips the fused answer is no better than chance** (the interval of its "
-            "AUC holds 0.5 or lies below it)."
+            f"\n**On these clips the fused answer is {how}.** They are the kinds of fake that the "
+            "models know least: whole faces or mouths that a generator painted, in step with the "
+            "sound."
         )
     return "\n".join(rows) + "\n"
 

@@ -136,12 +136,13 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--name", default="default")
+    parser.add_argument("--version", default=__version__, help="of these models")
     options = parser.parse_args()
     models = {
         branch: rebuild(branch, options.runs / branch / "best.safetensors") for branch in MODELS
     }
     calibration = json.loads((options.runs / "fusion" / "calibration.json").read_text())
-    write_bundle(models, calibration, options.out, options.name)
+    write_bundle(models, calibration, options.out, options.name, options.version)
 
 
 if __name__ == "__main__":
