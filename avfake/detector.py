@@ -297,7 +297,7 @@ class _Analysis:
 
 
 class _Mouth:
-    """One track's mouth crops, gathered into windows that overlap by half."""
+    """One track's mouth crops, gathered into windows, one after the other."""
 
     def __init__(self, pictures: int) -> None:
         self._times: deque[float] = deque(maxlen=pictures)
@@ -312,12 +312,12 @@ class _Mouth:
         self._due -= 1
         if self._due > 0:
             return []
-        self._due = self._pictures // 2
+        self._due = self._pictures
         return [(self._times[0], np.stack(self._crops))]
 
     def rest(self) -> list[tuple[float, np.ndarray]]:
-        """A last window, where more than a fifth of its crops are in no other."""
-        fresh = self._pictures // 2 - self._due
+        """A last window, back from the end, where a fifth of it and more is in no other."""
+        fresh = self._pictures - self._due
         if len(self._crops) < self._pictures or fresh <= self._pictures / 5:
             return []
         return [(self._times[0], np.stack(self._crops))]

@@ -22,7 +22,7 @@ from avfake.faces import FaceFinder, find_near, overlap
 from avfake.media import Picture
 from avfake.types import Track
 
-SEARCH_EVERY = 8  # pictures between two searches (0.32 s at 25 a second)
+SEARCH_EVERY = 10  # pictures between two searches (0.4 s at 25 a second)
 _CARRIED = 0.5  # seconds at a track's end for which motion alone is believed
 _FOLLOW_SIZE = 64  # pixels of a face's size in the flow windows
 

@@ -79,7 +79,7 @@ class ScriptedFinder:
 
 def test_blocks_end_with_a_picture_in_colour() -> None:
     grouped = list(blocks(iter(to_pictures([np.zeros((8, 8, 3), np.uint8)] * 20))))
-    assert [len(block) for block in grouped] == [1, 8, 8, 3]
+    assert [len(block) for block in grouped] == [1, SEARCH_EVERY, 19 - SEARCH_EVERY]
     for block in grouped[:-1]:
         assert [p.colour is not None for p in block] == [False] * (len(block) - 1) + [True]
 
@@ -148,7 +148,7 @@ def test_two_faces_are_two_tracks_that_keep_apart() -> None:
 
 def test_motion_carries_a_face_that_the_finder_misses() -> None:
     frames, truth = moving_portrait(70, 25)
-    finder = ScriptedFinder(DlibFinder(sides=(640,)), blind=range(4, 8))
+    finder = ScriptedFinder(DlibFinder(sides=(640,)), blind=range(3, 6))
     (track,) = follow(to_pictures(frames), Tracker(finder))
     assert len(track.times) == 70
     gap = np.diff(np.flatnonzero(track.found)).max()
