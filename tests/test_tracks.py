@@ -201,12 +201,14 @@ def test_only_the_largest_faces_are_followed() -> None:
     frame = texture(400, 640, 7)
     frame[50:350, 20:320] = portrait()
     head = portrait()[30:220, 80:240]
-    frame[100 : 100 + 171, 400 : 400 + 144] = cv2.resize(
-        head, (144, 171), interpolation=cv2.INTER_AREA
+    frame[100 : 100 + 142, 400 : 400 + 120] = cv2.resize(
+        head, (120, 142), interpolation=cv2.INTER_AREA
     )
-    finder = DlibFinder(sides=(640,))
+    finder = DlibFinder(sides=(960,))
     assert len(finder.find(frame)) == 2
-    (track,) = follow(to_pictures([frame] * 20), Tracker(finder, max_faces=1))
+    tracker = Tracker(finder, max_faces=1)
+    (track,) = follow(to_pictures([frame] * 20), tracker)
+    assert tracker.left_out
     assert overlap(track.boxes[0], FACE_IN_PORTRAIT + np.array([20, 50, 20, 50])) > 0.6
 
 

@@ -38,7 +38,7 @@ from avfake.types import BRANCHES
 from evaluation.metrics import auc, log_loss, threshold_at_false_alarms
 from training.loop import Schedule, fit, load_state, save
 
-# Kinds of clip: share, then whether picture, voice and lip-sync are fake. Fakes have more than half:
+# Kinds of clip: share, then whether picture, voice and lip-sync are fake. Fakes have over a half:
 # where the fake part is dropped, what is left is real.
 KINDS: dict[str, tuple[float, tuple[int, int, int]]] = {
     "real": (0.43, (0, 0, 0)),
