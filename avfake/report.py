@@ -21,7 +21,7 @@ WARNINGS = {
 }
 _STYLES = {"likely fake": "bold red", "likely real": "bold green", "uncertain": "bold yellow"}
 _BARS = "▁▂▃▄▅▆▇█"
-_STRIP = 48  # columns at most
+_STRIP = 24  # columns at most: the whole table fits 80
 
 
 def render(prediction: Prediction) -> RenderableType:
@@ -83,7 +83,7 @@ def _branches(prediction: Prediction) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("  looked at")
     table.add_column("fake", justify="right")
-    table.add_column(f"0 s to {duration:.0f} s" if duration >= 1 else "")
+    table.add_column(f"0 s to {duration:.0f} s" if duration >= 1 else "", no_wrap=True)
     table.add_column("")
     for name, score in prediction.branches.items():
         known = score.logit is not None

@@ -140,16 +140,16 @@ def test_a_long_clip_is_gathered_into_columns() -> None:
     logits = [-9.0] * 960
     logits[500] = 9.0
     course = bars(strip(windows(*logits), 960.0))
-    assert len(course) == 48
-    assert course.count("▁") + course.count("█") == 48
+    assert len(course) == 24
+    assert course.count("▁") + course.count("█") == 24
 
 
 def test_one_fake_second_shows_in_a_long_clip() -> None:
-    """A column of twenty seconds shows the highest of them: the worst must not be hidden."""
+    """A column of forty seconds shows the highest of them: the worst must not be hidden."""
     logits = [-9.0] * 960
     logits[500] = 9.0
     course = bars(strip(windows(*logits), 960.0))
-    assert course[500 // 20] == "█"
+    assert course[500 // 40] == "█"
     assert course.count("█") == 1
 
 
