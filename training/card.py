@@ -30,14 +30,14 @@ rarer, an alarm is more often false than the probability says.
 
 ## Known failures
 
-- **It is a first version, trained for minutes on two processor cores, from few people.** On
+- **It is a first version, trained in an hour or less a branch on two processor cores.** On
   generators it has not seen it is far from certain; the tables below say how far. Expect many
   answers between the thresholds ("uncertain").
 - The visual branch learned from blended pseudo-fakes. A picture that is generated as a whole (a
   diffusion portrait, a talking head from one photo) has no blending seam, and nothing like it was
   in training.
-- The voice branch learned mostly from clean read English. Music, heavy noise, several speakers at
-  once and telephone sound are outside of what it knows.
+- The voice branch learned from read speech, one speaker at a time. Music and several speakers at
+  once were not in training.
 - The offset that lip-sync reports can be off by two pictures (80 ms) even where the match is clear:
   its zero is that of the training clips, whose own sync was not measured.
 - Lip-sync compares mouth and sound of one visible face. A speaker who is off screen, dubbing and
@@ -46,8 +46,8 @@ rarer, an alarm is more often false than the probability says.
   picture branch can.
 - Faces that are turned away, masked, drawn or smaller than about 40 pixels were not in training;
   an answer about them means nothing.
-- Few people and few skin tones are in the training pictures, and fairness across groups has not
-  been measured.
+- Nobody has counted who is in the training pictures by skin tone, age or sex, and fairness across
+  groups has not been measured.
 
 ## Licences and notices
 
