@@ -33,7 +33,8 @@ from avfake.bundle import Bundle, load_bundle
 from avfake.crops import face_crop, mouth_crop
 from avfake.faces import FaceFinder, load_finder
 from avfake.fusion import Fusion
-from avfake.media import Clip, Picture
+from avfake.media import Clip
+from avfake.pictures import Picture
 from avfake.speech import SpeechActivity
 from avfake.tracks import SEARCH_EVERY, Stretch, Tracker, blocks
 from avfake.types import AvfakeError, BranchScore, Prediction, Sound, Track

@@ -10,19 +10,15 @@ import logging
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import av
 import av.error
-import cv2
 import numpy as np
-from av.video.reformatter import ColorRange
-from PIL import Image, ImageOps, UnidentifiedImageError
 
+from avfake.pictures import MAX_PIXELS, HeldFrame, Picture, read_still, still_picture
 from avfake.types import FRAME_RATE, SAMPLE_RATE, AvfakeError, MediaInfo, Sound
 
 CONTAINERS = (
@@ -31,47 +27,10 @@ CONTAINERS = (
 )
 """FFmpeg demuxers that may be used: no playlists, no concatenations, no image sequences."""
 IMAGE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM")
-LUMA_SIDE = 960  # longest side of the grey pictures for finding, tracking and mouths
-COLOUR_SIDE = 1920  # longest side of the colour pictures for face crops
-MAX_PIXELS = 40_000_000  # a picture larger than this is refused rather than decoded
 MAX_HELD = 10.0  # seconds for which one picture may stand; beyond that is a gap
 MAX_SECONDS = 3600.0  # longer clips are judged on their first hour, with a warning
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One picture on the regular time grid.
-
-    `time`: seconds; `luma`: uint8 [h, w], full range, longest side <= 960; `colour`: uint8 RGB
-    [H, W, 3], longest side <= 1920, on every n-th picture and None on the others; `scale`:
-    pixels of the upright original a pixel of `luma`.
-    """
-
-    time: float
-    luma: np.ndarray
-    scale: float
-    colour: np.ndarray | None
-
-    @cached_property
-    def levels(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """`luma`, and it shrunk to a half and a quarter: what motion is measured on."""
-        half = _shrunk_by(self.luma, 2)
-        return self.luma, half, _shrunk_by(half, 2)
-
-    @cached_property
-    def thumbnail(self) -> np.ndarray:
-        """float32 [18, 32]: enough to see a change of scene."""
-        small = cv2.resize(self.levels[2], (32, 18), interpolation=cv2.INTER_AREA)
-        return small.astype(np.float32)
-
-    @property
-    def colour_scale(self) -> float:
-        """Original pixels a pixel of `colour`."""
-        if self.colour is None:
-            raise ValueError("this picture has no colour")
-        return self.scale * max(self.luma.shape) / max(self.colour.shape[:2])
 
 
 class Clip:
@@ -102,7 +61,7 @@ class Clip:
             if head.startswith(IMAGE_SIGNATURES) or (
                 head.startswith(b"RIFF") and head[8:12] == b"WEBP"
             ):
-                self._still = _read_still(self._file, self.path.name)
+                self._still = read_still(self._file, self.path.name)
                 height, width = self._still.shape[:2]
                 self.info = MediaInfo(None, width, height, None, None, None, None, is_image=True)
             else:
@@ -186,19 +145,18 @@ class Clip:
         one picture at time 0.
         """
         if self._still is not None:
-            luma, scale = _shrunk(cv2.cvtColor(self._still, cv2.COLOR_RGB2GRAY))
-            yield Picture(0.0, luma, scale, self._still)
+            yield still_picture(self._still)
             return
         if self.info.video_codec is None:
             return
         first, count = 0.0, 0
-        held: _Held | None = None
+        held: HeldFrame | None = None
         for frame in self._decoded("video"):
             if frame.time is None:
                 continue
             time = frame.time - self._origin
             if held is None:
-                first, held = time, _Held(frame, time, self.path.name)
+                first, held = time, HeldFrame(frame, time, self.path.name)
                 continue
             if time <= held.time:
                 continue  # a clock that runs back: keep the picture that came first
@@ -213,7 +171,7 @@ class Clip:
                     break
                 yield held.picture(now, count % colour_every == 0)
                 count += 1
-            held = _Held(frame, time, self.path.name)
+            held = HeldFrame(frame, time, self.path.name)
         while held is not None and (now := first + count / rate) - held.time <= 0.5 / rate:
             yield held.picture(now, count % colour_every == 0)
             count += 1
@@ -317,41 +275,6 @@ class Clip:
         return 0
 
 
-class _Held:
-    """A decoded frame that may fill several grid points: converted once, and only if asked for."""
-
-    def __init__(self, frame: Any, time: float, name: str) -> None:
-        if frame.width * frame.height > MAX_PIXELS:
-            raise AvfakeError("too_large", f"{name} has pictures of {frame.width}x{frame.height}.")
-        self.time = time
-        self._frame = frame
-        self._turns = frame.rotation // 90 % 4  # counter-clockwise quarter turns
-
-    def picture(self, time: float, colour: bool) -> Picture:
-        longest = max(self._frame.width, self._frame.height)
-        scale = longest / max(self._luma.shape)
-        return Picture(time, self._luma, scale, self._colour if colour else None)
-
-    @cached_property
-    def _luma(self) -> np.ndarray:
-        luma, _ = _shrunk(_luma(self._frame))
-        return np.ascontiguousarray(np.rot90(luma, self._turns))
-
-    @cached_property
-    def _colour(self) -> np.ndarray:
-        width, height = self._frame.width, self._frame.height
-        factor = min(1.0, COLOUR_SIDE / max(width, height))
-        size = {}
-        if factor < 1.0:
-            size = {"width": _scaled(width, factor), "height": _scaled(height, factor)}
-        rgb = self._frame.to_ndarray(format="rgb24", **size)
-        return np.ascontiguousarray(np.rot90(rgb, self._turns))
-
-
-def _scaled(side: int, factor: float) -> int:
-    return max(1, round(side * factor))
-
-
 def _open_regular(path: Path) -> Any:
     """Open a regular file without ever blocking on a FIFO or a device."""
     try:
@@ -383,26 +306,6 @@ def _open_container(file: Any, name: str) -> Any:
         ) from None
 
 
-def _read_still(file: Any, name: str) -> np.ndarray:
-    """uint8 RGB [H, W, 3] of an image file, upright by its EXIF note."""
-    try:
-        with Image.open(file, formats=("JPEG", "PNG", "WEBP", "BMP")) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise AvfakeError("too_large", f"{name} is a picture of {width}x{height} pixels.")
-            image.draft("RGB", (COLOUR_SIDE, COLOUR_SIDE))  # JPEG: decodes at a fraction
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        log.debug("%s: %s", name, error)
-        raise AvfakeError("not_media", f"{name} is an image that cannot be decoded.") from None
-    picture = np.asarray(upright)
-    factor = COLOUR_SIDE / max(picture.shape[:2])
-    if factor < 1:
-        height, width = (_scaled(side, factor) for side in picture.shape[:2])
-        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-    return picture
-
-
 def _resampled(resampler: Any, frame: Any) -> np.ndarray:
     """float32 [n]: what comes out for one frame, or (None) what was still inside.
 
@@ -414,34 +317,6 @@ def _resampled(resampler: Any, frame: Any) -> np.ndarray:
         frame.pts = None  # the resampler keeps its own count; gaps are the caller's
     parts = [part.to_ndarray().mean(0) for part in resampler.resample(frame)]
     return np.concatenate([np.zeros(0, np.float32), *parts]).astype(np.float32, copy=False)
-
-
-def _luma(frame: Any) -> np.ndarray:
-    """uint8 [H, W] view or copy of a frame's luma, full range where FFmpeg converts it."""
-    if frame.format.name in ("yuv420p", "yuv422p", "yuv444p", "nv12"):
-        plane = frame.planes[0]
-        luma = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
-        luma = luma[: frame.height, : frame.width]
-        small, _ = _shrunk(luma)
-        if frame.color_range == ColorRange.JPEG:
-            return small
-        # Studio range 16..235 becomes 0..255, as it does in the colour pictures.
-        return cv2.convertScaleAbs(np.maximum(small, 16) - np.uint8(16), alpha=255 / 219)
-    return frame.to_ndarray(format="gray")
-
-
-def _shrunk_by(picture: np.ndarray, factor: int) -> np.ndarray:
-    height, width = (max(1, side // factor) for side in picture.shape[:2])
-    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-
-
-def _shrunk(picture: np.ndarray) -> tuple[np.ndarray, float]:
-    """(picture with its longest side <= LUMA_SIDE, original pixels a pixel of it)."""
-    factor = LUMA_SIDE / max(picture.shape[:2])
-    if factor >= 1:
-        return picture, 1.0
-    height, width = (_scaled(side, factor) for side in picture.shape[:2])
-    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), 1 / factor
 
 
 def _is_cover(stream: Any) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 
 from avfake.crops import box_size
 from avfake.faces import FaceFinder, find_near, overlap
-from avfake.media import Picture
+from avfake.pictures import Picture
 from avfake.types import Track
 
 SEARCH_EVERY = 10  # pictures between two searches (0.4 s at 25 a second)

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from avfake.media import Clip, Picture
+from avfake.media import Clip
+from avfake.pictures import Picture
 from avfake.types import SAMPLE_RATE, AvfakeError, Sound
 from tests.clips import beeps, grey_frames, moving_portrait, texture, write_clip
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from avfake.faces import DlibFinder
-from avfake.media import Clip, Picture
+from avfake.media import Clip
+from avfake.pictures import Picture
 from avfake.speech import SpeechActivity
 from avfake.types import Sound
 

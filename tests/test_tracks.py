@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from avfake.faces import DlibFinder, FaceFinder, overlap
-from avfake.media import Clip, Picture
+from avfake.media import Clip
+from avfake.pictures import Picture
 from avfake.tracks import SEARCH_EVERY, Stretch, Tracker, blocks
 from avfake.types import Detection, Track
 from tests.clips import FACE_IN_PORTRAIT, moving_portrait, portrait, texture, write_clip
