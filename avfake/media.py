@@ -51,7 +51,7 @@ class Clip:
         self._origin = 0.0  # the container's start on its own clock, seconds
         self._video_duration: float | None = None  # as the stream claims
         self._sound_end = 0.0  # as far as sound was decoded
-        self._still: np.ndarray | None = None
+        self._still: tuple[np.ndarray, float] | None = None
         self._file = _open_regular(self.path)
         try:
             head = self._file.read(16)
@@ -62,7 +62,8 @@ class Clip:
                 head.startswith(b"RIFF") and head[8:12] == b"WEBP"
             ):
                 self._still = read_still(self._file, self.path.name)
-                height, width = self._still.shape[:2]
+                picture, scale = self._still
+                height, width = (round(side * scale) for side in picture.shape[:2])
                 self.info = MediaInfo(None, width, height, None, None, None, None, is_image=True)
             else:
                 self._reopen()
@@ -145,7 +146,7 @@ class Clip:
         one picture at time 0.
         """
         if self._still is not None:
-            yield still_picture(self._still)
+            yield still_picture(*self._still)
             return
         if self.info.video_codec is None:
             return

@@ -90,11 +90,14 @@ def _scaled(side: int, factor: float) -> int:
     return max(1, round(side * factor))
 
 
-def read_still(file: Any, name: str) -> np.ndarray:
-    """uint8 RGB [H, W, 3] of an image file, upright by its EXIF note."""
+def read_still(file: Any, name: str) -> tuple[np.ndarray, float]:
+    """(uint8 RGB [H, W, 3], upright by its EXIF note, original pixels a pixel of it).
+
+    Raises AvfakeError `too_large` before decoding, or `not_media`.
+    """
     try:
         with Image.open(file, formats=("JPEG", "PNG", "WEBP", "BMP")) as image:
-            width, height = image.size
+            original = width, height = image.size
             if width * height > MAX_PIXELS:
                 raise AvfakeError("too_large", f"{name} is a picture of {width}x{height} pixels.")
             image.draft("RGB", (COLOUR_SIDE, COLOUR_SIDE))  # JPEG: decodes at a fraction
@@ -107,13 +110,13 @@ def read_still(file: Any, name: str) -> np.ndarray:
     if factor < 1:
         height, width = (_scaled(side, factor) for side in picture.shape[:2])
         picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-    return picture
+    return picture, max(original) / max(picture.shape[:2])
 
 
-def still_picture(colour: np.ndarray) -> Picture:
-    """A still image, uint8 RGB [H, W, 3], as the one picture of a clip at time 0."""
-    luma, scale = _shrunk(cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY))
-    return Picture(0.0, luma, scale, colour)
+def still_picture(colour: np.ndarray, scale: float) -> Picture:
+    """What `read_still` gave, as the one picture of a clip at time 0."""
+    luma, more = _shrunk(cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY))
+    return Picture(0.0, luma, scale * more, colour)
 
 
 def _luma(frame: Any) -> np.ndarray:

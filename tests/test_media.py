@@ -422,6 +422,19 @@ def test_an_image_without_pixels(tmp_path: Path, suffix: str) -> None:
     assert f"bare{suffix}" in str(error)
 
 
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_a_large_still_is_shrunk_and_its_pixels_are_still_told(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"large.{ending}"
+    cv2.imwrite(str(path), np.zeros((2000, 3000, 3), np.uint8))
+    with Clip(path) as clip:
+        assert (clip.info.width, clip.info.height) == (3000, 2000)
+        (picture,) = clip.pictures(8)
+    assert picture.colour is not None
+    assert max(picture.colour.shape) <= 1920
+    assert picture.luma.shape[1] * picture.scale == pytest.approx(3000)
+    assert picture.colour.shape[1] * picture.colour_scale == pytest.approx(3000)
+
+
 def test_a_huge_still_image_is_refused(tmp_path: Path) -> None:
     """48 million pixels in 140 kB: a decompression bomb, were there no limit."""
     _, data = cv2.imencode(".png", np.zeros((6000, 8000), np.uint8))
