@@ -1,7 +1,7 @@
 """The recipe of the visual branch: a face CNN trained on real faces and forgeries made of them.
 
     python -m training.prepare --data ROOT --out prepared
-    python -m training.visual --data ROOT --prepared prepared --out runs/visual
+    python -m training.visual --prepared prepared --out runs/visual
 
 True fakes (split `dev`) are never trained on. Half of their groups takes part in choosing the
 best step, the other half is only reported.
@@ -245,7 +245,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="instead of the configuration's")
     parser.add_argument("--threads", type=int, default=1, help="for torch")
     parser.add_argument("--bf16", action="store_true", help="mixed precision")
-    parser.add_argument("--data", type=Path, help="root of the media; all is read from --prepared")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     cv2.setNumThreads(1)
