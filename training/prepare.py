@@ -1,264 +1,256 @@
-"""Media packs -> what the visual and lip-sync recipes read: face pictures and face tracks.
+"""Media -> what the recipes read: a manifest, face pictures and talking-face tracks.
 
+    python -m training.prepare --dataset NAME ROOT OUT [--workers 8] [--face-model yunet.onnx]
     python -m training.prepare --data PACKS --out prepared [--face-model yunet.onnx]
 
-`PACKS/SOURCES.tsv` lists the media (path, split, kind, label, group). Written are
+The first is for the data sets of `training.datasets`, the second for the packs that the shipped
+models are trained on (PACKS/SOURCES.tsv). Written to OUT are
 
-- `faces.csv` and `faces/*.png`: the surroundings of a face (2.2 box sizes, longest side <= 320)
-  from pictures and, twice a second, from clips; with its box, the finder's score (1 where it was
-  followed through a clip) and, where there are any, 5 points;
-- `tracks.csv` and `tracks/*.npz`: talking faces at 25 pictures a second: `faces` uint8
-  [T, 144, 144] grey (1.5 box sizes round the face) and `sound` float32 [T * 640], on one clock.
+- `manifest.csv`: a row a clip (see training/manifest.py; for sets of sound only this is all);
+- `faces.csv` and `tracks.csv`: a row for each face picture and each track (see training/cut.py)
+  with its clip's labels, and the files themselves: in `shards/*.tar` as JPEG, of packs in the
+  folders `faces` and `tracks` as PNG. `training.shards` reads both;
+- `skipped.csv`: what could not be used, and why; files that are listed but missing are in it.
 
-A run that was stopped goes on where it was; what could not be used stands in `skipped.csv`.
+Where a set names the original of a fake but not what was forged, the two are compared first
+(see training/compare.py). A run that was stopped, however, goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+import functools
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import cv2
-import numpy as np
 import pandas as pd
 
-from avfake.crops import box_size, cut
-from avfake.faces import FaceFinder, load_finder
-from avfake.media import Clip
-from avfake.tracks import SEARCH_EVERY, Stretch, Tracker, blocks
-from avfake.types import FRAME_RATE, SAMPLE_RATE, AvfakeError, Detection
+from avfake.faces import load_finder
+from avfake.types import AvfakeError
+from training.batches import Job, records, run
+from training.compare import EVIDENCE, Comparer, Pair
+from training.cut import BOX, POINTS, SAMPLES_PER_PICTURE, TRACK_CONTEXT, TRACK_SIZE, Cutter, Source
+from training.datasets import DATASETS, packs
+from training.manifest import LABELS, UNKNOWN, DatasetError, Manifest, is_sound, save
+from training.shards import Folder, Shards
 
-FACE_CONTEXT = 2.2  # side of a stored face picture, in box sizes
-FACE_LONGEST = 320  # pixels
-TRACK_CONTEXT = 1.5  # side of a stored track picture, in box sizes
-TRACK_SIZE = 144  # pixels
-SAMPLES_PER_PICTURE = round(SAMPLE_RATE / FRAME_RATE)
-POINTS = [f"p{i}{axis}" for i in range(5) for axis in "xy"]
-FACE_COLUMNS = [
-    *("path", "split", "label", "group", "source", "clip", "time", "score"),
-    *("left", "top", "right", "bottom"),
-    *POINTS,
-]
-TRACK_COLUMNS = ["path", "split", "label", "group", "source", "clip", "frames", "start"]
+__all__ = ["FACE_COLUMNS", "SAMPLES_PER_PICTURE", "TRACK_COLUMNS", "TRACK_CONTEXT", "TRACK_SIZE"]
 
-
-@dataclass(frozen=True)
-class Item:
-    """One row of SOURCES.tsv. `source` is the pack's folder, such as talking/grid."""
-
-    path: str
-    split: str
-    kind: str
-    label: int
-    group: str
-
-    @property
-    def source(self) -> str:
-        return "/".join(self.path.split("/")[:2])
+OF_THE_CLIP = ["split", "label", "group", "source", "clip"]
+FACE_COLUMNS = ["path", *OF_THE_CLIP, "time", "score", *BOX, *POINTS]
+TRACK_COLUMNS = ["path", *OF_THE_CLIP, "frames", "start"]
+SHARD_COLUMNS = ["member", "method", *LABELS[1:]]
+"""What indexes of shards have besides: `member`, the file's name in its shard, and more that the
+manifest says of the clip."""
+TIMEOUT = 900.0  # seconds that one clip may take
 
 
-def read_sources(root: Path) -> list[Item]:
-    """The rows of `root/SOURCES.tsv`, in its order.
+def prepare(
+    manifest: Manifest,
+    out: Path,
+    face_model: str | None = None,
+    workers: int = 1,
+    loose: bool = False,
+) -> None:
+    """Prepare the files of `manifest` into `out`, as shards, or `loose` with a file for each.
 
-    MEAD's actors (M003 and the like in a group's name) are one person each in every pack.
+    Raises DatasetError where `out` holds something else, AvfakeError for a bad `face_model`.
     """
-    table = pd.read_csv(root / "SOURCES.tsv", sep="\t", dtype=str, keep_default_na=False)
+    _claim(out, manifest, load_finder(face_model).name)
+    there = manifest.there()
+    missing = manifest.table["path"][~there]
+    if len(missing):
+        print(f"{len(missing)} of {len(there)} files that are listed are not there (skipped.csv).")
+    manifest = replace(manifest, table=manifest.table[there].reset_index(drop=True))
+    if "original" in manifest.table:
+        manifest = _with_evidence(manifest, out, face_model, workers)
+    save(manifest, out / "manifest.csv")
+    skipped = [{"path": path, "why": "not_found"} for path in missing]
+    skipped += _cut(manifest, out, face_model, workers, loose)
+    _write(out / "skipped.csv", ["path", "why"], skipped)
+    reasons = Counter(row["why"] for row in skipped)
+    told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+    print(f"skipped: {told or 'nothing'}")
+
+
+def _claim(out: Path, manifest: Manifest, finder: str) -> None:
+    """Note in `out` what it holds; refuse to mix it with something else."""
+    mine = {
+        "dataset": manifest.name,
+        "root": str(manifest.root.resolve()),
+        "finder": finder,
+    }
+    note = out / "dataset.json"
+    if note.is_file():
+        theirs = json.loads(note.read_text())
+        for name in ("dataset", "finder"):
+            if theirs[name] != mine[name]:
+                raise DatasetError(
+                    f"{out} holds what was prepared with {name} {theirs[name]}, not {mine[name]}: "
+                    "give another folder."
+                )
+    out.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps(mine, indent=2) + "\n")
+
+
+def _with_evidence(manifest: Manifest, out: Path, face_model: str | None, workers: int) -> Manifest:
+    """The manifest with what comparing fakes with their originals showed."""
+    table = manifest.table
+    unknown = table["label_visual"].isna() & table["label_audio"].isna()
+    asked = (table["label"] == 1) & unknown & (table["original"] != "")
+    if not asked.any():
+        return manifest
+    there = table["original"].isin(set(table["path"]))
+    pairs = [
+        Pair(path, original)
+        for path, original in table.loc[asked & there, ["path", "original"]].itertuples(index=False)
+    ]
+    job = Job(
+        functools.partial(Comparer.load, manifest.root, face_model), Folder(out), out / "compared"
+    )
+    run(job, pairs, workers, TIMEOUT, "compared")
+    rows: dict[str, dict[str, Any]] = {}
+    for record in records(job.records):
+        rows |= {row["path"]: row for row in record["rows"].get("compared", ())}
+        failed = record["rows"].get("skipped", ())
+        rows |= {row["path"]: {"compared": row["why"]} for row in failed}
+    table = table.copy()
+    found = [rows.get(path, {}) for path in table["path"].where(asked & there)]
+    for name in EVIDENCE:
+        table[name] = [row.get(name) for row in found]
+    table.loc[asked & ~there, "compared"] = "no_original"
+    for name in LABELS[1:]:
+        told = pd.Series([row.get(name) for row in found], table.index, dtype=float)
+        table[name] = table[name].fillna(told)
+    print(
+        f"{int(asked.sum())} fakes with an original: "
+        f"{int((table['label_visual'][asked] == 1).sum())} of the picture, "
+        f"{int((table['label_audio'][asked] == 1).sum())} of the sound; "
+        f"{int((asked & ~there).sum())} originals are not there"
+    )
+    return replace(manifest, table=table)
+
+
+def _cut(
+    manifest: Manifest, out: Path, face_model: str | None, workers: int, loose: bool
+) -> list[dict[str, Any]]:
+    """Cut all files that may show a face; write the indexes; return the rows of skipped.csv."""
+    table = manifest.table
+    pictured = table[~table["path"].map(is_sound)]
+    if pictured.empty:
+        print(f"{len(table)} files of sound: manifest.csv is all that they need")
+        return []
+    sources = [
+        Source(path, tuple((start, end) for start, end in json.loads(segments)))
+        for path, segments in zip(pictured["path"], pictured["segments"], strict=True)
+    ]
+    job = Job(
+        functools.partial(Cutter.load, manifest.root, face_model, loose),
+        Folder(out) if loose else Shards(out),
+        out / "batches",
+    )
+    run(job, sources, workers, TIMEOUT, "cut")
+    more = [] if loose else SHARD_COLUMNS
+    clips = {row["path"]: row for row in pictured.to_dict("records")}
+    counts = {}
+    for name, columns in (("faces", FACE_COLUMNS), ("tracks", TRACK_COLUMNS)):
+        rows = (
+            _described(row, clips[row["clip"]], name)
+            for record in records(job.records)
+            for row in record["rows"].get(name, ())
+            if row["clip"] in clips
+        )
+        counts[name] = _write(out / f"{name}.csv", columns + more, rows)
+    print(f"{counts['faces']} face pictures and {counts['tracks']} tracks of {len(clips)} files")
     return [
-        Item(row.path, row.split, row.kind, int(row.label == "fake"), person(row.group))
-        for row in table.itertuples()
+        row
+        for record in records(job.records)
+        for row in record["rows"].get("skipped", ())
+        if row["path"] in clips
     ]
 
 
-def person(group: str) -> str:
-    """Who a group is: the actor where MEAD's naming tells, else the group itself."""
-    actor = re.search(r"(?:^|[_-])([MW]\d{3})(?:[_.-]|$)", group)
-    return f"mead-{actor[1]}" if actor else group
+def _described(row: dict[str, Any], clip: dict[str, Any], table: str) -> dict[str, Any]:
+    """The row with what the manifest says of its clip."""
+    label = picture_label(clip, row["time"]) if table == "faces" else clip["label"]
+    known = {"split": clip["split"], "group": clip["group"], "source": clip["dataset"]}
+    known |= {"method": clip["method"], "label": _number(label)}
+    return row | known | {name: _number(clip[name]) for name in LABELS[1:]}
 
 
-class Tables:
-    """Two growing CSV files and a list of what is done, so that a stopped run can go on."""
+def picture_label(clip: dict[str, Any], time: float) -> float:
+    """Whether the picture at `time` seconds is forged, by its clip's row of the manifest.
 
-    def __init__(self, out: Path) -> None:
-        self.out = out
-        for folder in ("faces", "tracks"):
-            (out / folder).mkdir(parents=True, exist_ok=True)
-        done = out / "done.txt"
-        self.done = set(done.read_text().splitlines()) if done.exists() else set()
-        # Rows of an item that a kill left half done are written again.
-        for name, key in (("faces.csv", "clip"), ("tracks.csv", "clip"), ("skipped.csv", "path")):
-            if (out / name).exists():
-                table = pd.read_csv(out / name, dtype=str, keep_default_na=False)
-                whole = table[key].isin(self.done)
-                if not whole.all():
-                    table[whole].to_csv(out / name, index=False, lineterminator="\r\n")
-
-    def add(self, name: str, columns: list[str], rows: list[dict[str, object]]) -> None:
-        path = self.out / name
-        fresh = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, columns)
-            if fresh:
-                writer.writeheader()
-            writer.writerows(rows)
-
-    def finish(self, item: Item) -> None:
-        self.done.add(item.path)
-        with (self.out / "done.txt").open("a") as file:
-            file.write(item.path + "\n")
+    NaN: unknown, as beside the forged seconds of a clip, where it went through the same tools.
+    """
+    segments = json.loads(clip["segments"])
+    if clip["label_visual"] == 1 and segments:
+        return 1.0 if any(start <= time <= end for start, end in segments) else UNKNOWN
+    return float(clip["label_visual"])
 
 
-def prepare(root: Path, out: Path, finder: FaceFinder) -> None:
-    """Prepare all pictures and clips of the packs at `root`; sound-only items are left alone."""
-    tables = Tables(out)
-    items = [item for item in read_sources(root) if item.kind != "speech"]
-    for count, item in enumerate(items):
-        if item.path in tables.done:
-            continue
-        stem = item.path.replace("/", "-").replace(".", "-")
-        try:
-            with Clip(root / item.path) as clip:
-                if clip.info.is_image:
-                    rows, tracks = _prepare_image(clip, item, stem, out, finder), []
-                else:
-                    rows, tracks = _prepare_clip(clip, item, stem, out, finder)
-        except AvfakeError as error:
-            tables.add("skipped.csv", ["path", "why"], [{"path": item.path, "why": error.reason}])
-            tables.finish(item)
-            continue
-        if not rows:
-            tables.add("skipped.csv", ["path", "why"], [{"path": item.path, "why": "no_face"}])
-        tables.add("faces.csv", FACE_COLUMNS, rows)
-        tables.add("tracks.csv", TRACK_COLUMNS, tracks)
-        tables.finish(item)
-        if count % 100 == 0:
-            print(f"{count}/{len(items)} {item.path}", flush=True)
+def _number(value: float) -> int | str:
+    return "" if pd.isna(value) else int(value)
 
 
-def _prepare_image(
-    clip: Clip, item: Item, stem: str, out: Path, finder: FaceFinder
-) -> list[dict[str, object]]:
-    (picture,) = clip.pictures(1)
-    assert picture.colour is not None
-    colour = picture.colour
-    # Packs of crops are cut tight: with a border the finder sees a face's edge as well.
-    edge = max(colour.shape[:2]) // 4
-    padded = cv2.copyMakeBorder(colour, edge, edge, edge, edge, cv2.BORDER_REPLICATE)
-    found = sorted(finder.find(padded), key=lambda d: -box_size(d.box) * d.score)
-    if not found or box_size(found[0].box) < 24:
-        return []
-    shift = np.float32(edge)
-    points = found[0].points
-    face = Detection(
-        found[0].box - shift, found[0].score, None if points is None else points - shift
+def _write(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> int:
+    """Write a CSV, whole or not at all; return how many rows it has."""
+    part = path.with_suffix(".part")
+    count = 0
+    with part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow(row)
+            count += 1
+    part.replace(path)
+    return count
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 1 broken off, 2 wrong usage or not the expected files."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.prepare", description=__doc__.splitlines()[0]
     )
-    return [_store_face(colour, face, item, out / "faces" / f"{stem}.png", 0.0)]
-
-
-def _prepare_clip(
-    clip: Clip, item: Item, stem: str, out: Path, finder: FaceFinder
-) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
-    sound = clip.sound()
-    tracker = Tracker(finder)
-    rows: list[tuple[int, dict[str, object]]] = []
-    grey: dict[int, list[np.ndarray]] = {}
-    for number, stretches in enumerate(_tracked(clip, tracker)):
-        for stretch in stretches:
-            for box, picture in zip(stretch.boxes, stretch.pictures, strict=True):
-                side = TRACK_CONTEXT * box_size(box) / picture.scale
-                centre = (box[:2] + box[2:]) / 2 / picture.scale
-                grey.setdefault(stretch.track, []).append(
-                    cut(picture.luma, (centre[0], centre[1]), side, TRACK_SIZE)
-                )
-            last = stretch.pictures[-1]
-            # Every second search in colour: about two pictures a second.
-            if number % 2 == 0 and stretch.found[-1] and last.colour is not None:
-                face = Detection(stretch.boxes[-1] / last.colour_scale, 1.0)
-                name = f"{stem}-{stretch.track}-{number:04d}.png"
-                row = _store_face(last.colour, face, item, out / "faces" / name, last.time)
-                rows.append((stretch.track, row))
-    tracks: list[dict[str, object]] = []
-    for track in tracker.tracks():
-        count = len(track.times)
-        if sound is None or count < FRAME_RATE or box_size(track.boxes[0]) < 40:
-            continue
-        speech = sound.between(track.start, track.start + count / FRAME_RATE)
-        name = f"tracks/{stem}-{track.index}.npz"
-        np.savez(
-            out / name,
-            faces=np.array(grey[track.index], np.uint8),
-            sound=speech[: count * SAMPLES_PER_PICTURE],
-        )
-        tracks.append(
-            {
-                "path": name,
-                "split": item.split,
-                "label": item.label,
-                "group": item.group,
-                "source": item.source,
-                "clip": item.path,
-                "frames": count,
-                "start": round(track.start, 3),
-            }
-        )
-    kept = {track.index for track in tracker.tracks()}
-    return [row for track, row in rows if track in kept], tracks
-
-
-def _tracked(clip: Clip, tracker: Tracker) -> Iterator[list[Stretch]]:
-    for block in blocks(clip.pictures(SEARCH_EVERY)):
-        yield tracker.advance(block)
-
-
-def _store_face(
-    colour: np.ndarray, face: Detection, item: Item, path: Path, time: float
-) -> dict[str, object]:
-    """Write the face's surroundings; return its row, with box and points in the new picture."""
-    reach = FACE_CONTEXT * box_size(face.box) / 2
-    x, y = (face.box[:2] + face.box[2:]) / 2
-    left, top = max(0, round(float(x - reach))), max(0, round(float(y - reach)))
-    part = colour[top : round(float(y + reach)), left : round(float(x + reach))]
-    factor = min(1.0, FACE_LONGEST / max(part.shape[:2]))
-    if factor < 1:
-        part = cv2.resize(part, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-    cv2.imwrite(str(path), cv2.cvtColor(part, cv2.COLOR_RGB2BGR))
-    origin = np.array([left, top], np.float32)
-    corners = (face.box.reshape(2, 2) - origin) * factor
-    points = [""] * 10
-    if face.points is not None:
-        points = [round(float(v), 2) for v in ((face.points - origin) * factor).ravel()]
-    return {
-        "path": f"faces/{path.name}",
-        "split": item.split,
-        "label": item.label,
-        "group": item.group,
-        "source": item.source,
-        "clip": item.path,
-        "time": round(time, 3),
-        "score": round(face.score, 4),
-        **dict(
-            zip(
-                ("left", "top", "right", "bottom"),
-                (round(float(v), 2) for v in corners.ravel()),
-                strict=True,
-            )
-        ),
-        **dict(zip(POINTS, points, strict=True)),
-    }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds SOURCES.tsv")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--dataset", choices=sorted(DATASETS), help="what ROOT holds")
+    parser.add_argument("root", type=Path, nargs="?", metavar="ROOT", help="the data set's folder")
+    parser.add_argument("into", type=Path, nargs="?", metavar="OUT", help="folder to write to")
+    parser.add_argument("--data", type=Path, metavar="PACKS", help="folder with SOURCES.tsv")
+    parser.add_argument("--out", type=Path, help="with --data: folder to write to")
     parser.add_argument("--face-model", help="YuNet ONNX file; without it dlib finds the faces")
-    options = parser.parse_args()
-    cv2.setNumThreads(1)
-    prepare(options.data, options.out, load_finder(options.face_model))
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    options = parser.parse_args(arguments)
+    of_packs = options.data is not None and options.out is not None
+    if of_packs == (None not in (options.dataset, options.root, options.into)):
+        parser.error("give either --dataset NAME ROOT OUT or --data PACKS --out OUT")
+    if options.workers < 1:
+        parser.error("--workers is 1 or more")
+    try:
+        if of_packs:
+            manifest, out = packs.prepare(options.data), options.out
+        else:
+            manifest, out = DATASETS[options.dataset](options.root), options.into
+        for note in manifest.notes:
+            print(note)
+        prepare(manifest, out, options.face_model, options.workers, loose=of_packs)
+    except (AvfakeError, DatasetError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
