@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,12 +12,13 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
-from safetensors.torch import load_file  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
+from tests.training.toy import SCHEDULE, Batches, Net, evaluate, loss, unlike  # noqa: E402
+from training.checkpoints import ResumeError  # noqa: E402
 from training.loop import Schedule, fit, load_figures, load_state  # noqa: E402
-
-SCHEDULE = Schedule(steps=12, lr=0.02, warmup=3, evaluate_every=3, ema=0.8, workers=0)
+from training.runtime import Runtime  # noqa: E402
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -23,52 +26,15 @@ def one_thread() -> None:
     torch.set_num_threads(1)  # a net this small only waits for other threads
 
 
-class Net(nn.Module):
-    """With all that a resumed run could get wrong: dropout, running statistics, bare scalars."""
-
-    def __init__(self, width: int = 6) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(4, width), nn.BatchNorm1d(width), nn.Dropout(0.3), nn.Linear(width, 1)
-        )
-        self.scale = nn.Parameter(torch.ones(()))
-
-    def forward(self, values: Tensor) -> Tensor:
-        return self.layers(values)[:, 0] * self.scale
-
-
-class Batches(torch.utils.data.Dataset):
-    """Batch `i` is drawn from `i`; reaching the batch `kill_at` ends the run."""
-
-    def __init__(self, kill_at: int | None = None) -> None:
-        self.kill_at = kill_at
-        self.asked: list[int] = []
-
-    def __len__(self) -> int:
-        return 1000
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        if index == self.kill_at:
-            raise KeyboardInterrupt
-        self.asked.append(index)
-        draw = torch.Generator().manual_seed(index)
-        values = torch.randn(8, 4, generator=draw)
-        return values, values.sum(1)
-
-
-def loss(net: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-    return (net(batch[0]) - batch[1]).square().mean()
-
-
-def evaluate(net: nn.Module) -> dict[str, float]:
-    assert not net.training
-    with torch.no_grad():
-        return {"loss": float(loss(net, Batches()[999])), "twice": 2.0}
-
-
-def train(out: Path, batches: Batches | None = None, schedule: Schedule = SCHEDULE) -> dict:
+def train(
+    out: Path,
+    batches: Batches | None = None,
+    schedule: Schedule = SCHEDULE,
+    runtime: Runtime | None = None,
+) -> dict:
     torch.manual_seed(3)
-    return fit(Net(), batches or Batches(), loss, evaluate, schedule, out, {"width": 6})
+    config = {"width": 6}
+    return fit(Net(), batches or Batches(), loss, evaluate, schedule, out, config, runtime)
 
 
 def rows(out: Path) -> list[dict]:
@@ -91,12 +57,8 @@ def test_a_killed_run_resumes_to_the_very_same_weights(tmp_path: Path, kill_at: 
     resumed = Batches()
     assert train(tmp_path / "killed", resumed) == figures
     assert resumed.asked == list(range(kill_at // 3 * 3, 12))
-    for name in ("best", "last"):
-        whole, again = (
-            load_file(tmp_path / run / f"{name}.safetensors") for run in ("whole", "killed")
-        )
-        assert set(whole) == set(again)
-        assert [key for key in whole if not torch.equal(whole[key], again[key])] == []
+    for name in ("best.safetensors", "last.safetensors"):
+        assert unlike(tmp_path / "whole" / name, tmp_path / "killed" / name) == []
 
 
 def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
@@ -134,6 +96,124 @@ def test_a_resumed_run_remembers_what_was_best(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         fit(Net(), Batches(5), loss, first, SCHEDULE, tmp_path, {})
     assert fit(Net(), Batches(), loss, later, SCHEDULE, tmp_path, {}) == {"loss": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"schedule": replace(SCHEDULE, steps=20)}, "steps 12, not 20"),
+        ({"schedule": replace(SCHEDULE, lr=0.5)}, "lr 0.02, not 0.5"),
+        ({"schedule": replace(SCHEDULE, accumulate=2)}, "batches a step 1, not 2"),
+        ({"config": {"width": 9}}, "config {'width': 6}, not {'width': 9}"),
+        ({"runtime": Runtime(bf16=True)}, "bf16 False, not True"),
+    ],
+)
+@pytest.mark.parametrize("kill_at", [7, None])
+def test_another_run_is_not_resumed(
+    tmp_path: Path, change: dict, told: str, kill_at: int | None
+) -> None:
+    with pytest.raises(KeyboardInterrupt) if kill_at else nullcontext():
+        train(tmp_path, Batches(kill_at))
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.*")}
+    same = {"schedule": SCHEDULE, "out": tmp_path, "config": {"width": 6}}
+    with pytest.raises(ResumeError, match="choose another folder") as error:
+        fit(Net(), Batches(), loss, evaluate, **(same | change))
+    assert told in str(error.value)
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.*")} == before
+
+
+def test_what_does_not_change_a_run_may_change(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, Batches(7))
+    more = replace(SCHEDULE, workers=1)
+    fit(Net(), Batches(), loss, evaluate, more, tmp_path, {"width": 6}, Runtime(save_seconds=0))
+
+
+def test_a_state_that_does_not_tell_its_run_is_resumed(tmp_path: Path) -> None:
+    """As those of earlier versions are."""
+    figures = train(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "old", Batches(7))
+    last = tmp_path / "old" / "last.safetensors"
+    best = load_figures(last.with_name("best.safetensors"))["loss"]
+    save_file(load_file(last), last, {"state": json.dumps({"step": 6, "best": best})})
+    assert train(tmp_path / "old") == figures
+    assert unlike(tmp_path / "whole" / "last.safetensors", last) == []
+
+
+def test_accumulated_gradients_are_those_of_the_joint_batch(tmp_path: Path) -> None:
+    class Pairs(Batches):
+        def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+            halves = [Batches()[2 * index], Batches()[2 * index + 1]]
+            return tuple(torch.cat(part) for part in zip(*halves, strict=True))
+
+    for name, batches, turns in (("joint", Pairs(), 1), ("two", Batches(), 2)):
+        torch.manual_seed(3)
+        net, schedule = Net(drop=0.0, norm=False), replace(SCHEDULE, accumulate=turns)
+        fit(net, batches, loss, evaluate, schedule, tmp_path / name, {})
+    joint, two = (load_file(tmp_path / name / "best.safetensors") for name in ("joint", "two"))
+    for name, value in joint.items():
+        torch.testing.assert_close(two[name], value)
+
+
+def test_checkpoints_come_by_the_clock_too(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, Batches(8), runtime=Runtime(save_seconds=0))
+    assert not [path for path in tmp_path.iterdir() if path.suffix == ".partial"]
+    resumed = Batches()
+    train(tmp_path, resumed)
+    assert resumed.asked == [8, 9, 10, 11]
+
+
+def test_mixed_precision_is_for_training_alone(tmp_path: Path) -> None:
+    seen = []
+
+    def typed(net: Net, batch: tuple[Tensor, Tensor]) -> Tensor:
+        seen.append(net.score(batch[0]).dtype)
+        return loss(net, batch)
+
+    def judged(net: Net) -> dict[str, float]:
+        seen.append(net.score(Batches()[0][0]).dtype)
+        return evaluate(net)
+
+    short = replace(SCHEDULE, steps=3)
+    fit(Net(), Batches(), typed, judged, short, tmp_path, {}, Runtime(bf16=True))
+    assert seen == [torch.bfloat16] * 3 + [torch.float32]
+    assert {value.dtype for value in load_file(tmp_path / "best.safetensors").values()} == {
+        torch.float32,
+        torch.int64,
+    }
+
+
+@pytest.mark.slow
+def test_compiled_it_learns_the_same(tmp_path: Path) -> None:
+    for name in ("eager", "compiled"):
+        torch.manual_seed(3)
+        runtime, short = Runtime(compile=name == "compiled"), replace(SCHEDULE, steps=3)
+        # No dropout: compiled, it draws other numbers. No batch norm: the gradient of a bias before
+        # it is nothing but rounding, of which AdamW makes whole steps.
+        fit(
+            Net(drop=0.0, norm=False),
+            Batches(),
+            loss,
+            evaluate,
+            short,
+            tmp_path / name,
+            {},
+            runtime,
+        )
+    eager, compiled = (
+        load_file(tmp_path / name / "last.safetensors") for name in ("eager", "compiled")
+    )
+    assert eager.keys() == compiled.keys()
+    for name, value in eager.items():
+        torch.testing.assert_close(compiled[name], value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_held_out_loss_that_is_no_number_stops_the_run(tmp_path: Path, bad: float) -> None:
+    with pytest.raises(FloatingPointError, match="after step 3"):
+        fit(Net(), Batches(), loss, lambda net: {"loss": bad}, SCHEDULE, tmp_path, {})
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
