@@ -1,9 +1,11 @@
-"""Train the audio branch: python -m training.audio --data ROOT --out runs/audio
+"""Train the audio branch: python -m training.audio --store runs/voices --out runs/audio
 
-Writes `best.safetensors` and `last.safetensors` (run the same command again to resume),
-`log.jsonl`, `heldout.csv` (scores on speakers never trained on) and `metrics.json`. With
-`--leave-out GENERATOR` (again for each) it instead runs a short training without that
-generator's fakes, and adds how well they are found to "leave_one_generator_out" in metrics.json.
+Learns from the store that `python -m training.voices` made. Writes `best.safetensors` and
+`last.safetensors` (run the same command again to resume), `log.jsonl`, `heldout.csv` (scores on
+speakers never trained on) and `metrics.json`. With `--leave-out GENERATOR` (again for each;
+several at once with commas) it instead runs a short training without those generators' fakes and
+without the real speech of their sources, and adds how well they are found to
+"leave_one_generator_out" in metrics.json.
 """
 
 from __future__ import annotations
@@ -24,8 +26,13 @@ from torch.nn import functional
 
 from avfake.models.audio import AudioNet
 from training.loop import Schedule, fit, load_state
+from training.pairs import PairBatches, Trial, make_trials
+from training.runtime import Runtime
 from training.shortcuts import FEATURES, probe_auc, shortcuts
-from training.speech import PairBatches, Trial, Utterance, hold_out, load_speech, make_trials
+from training.speech import Utterance, hold_out, read_store
+
+LEAK = 0.6
+"""AUC of the shortcut probe above which the recipe refuses to go on."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +46,19 @@ class Recipe:
 
 
 RECIPES = {
-    "small": Recipe(Schedule(steps=500, lr=1e-3, warmup=60, ema=0.98, evaluate_every=50)),
-    "short": Recipe(Schedule(steps=200, lr=1e-3, warmup=40, ema=0.97, evaluate_every=50)),
+    "small": Recipe(Schedule(steps=2000, lr=1.5e-3, warmup=100, ema=0.99, evaluate_every=200)),
+    "short": Recipe(Schedule(steps=700, lr=1.5e-3, warmup=60, ema=0.98, evaluate_every=350)),
 }
 """By name, for --config. "short" is also what --leave-out trains by."""
 
 
 def pair_loss(net: AudioNet, batch: dict[str, Any]) -> Tensor:
     """Cross-entropy, and within each pair the fake above the real: what the journey did cancels."""
-    (logit,) = net(batch["sound"])
+    sound = batch["sound"]
+    # Spectra in bfloat16 would lose their quiet detail, and phase.
+    with torch.no_grad(), torch.autocast(sound.device.type, enabled=False):
+        spectra = net.front(sound)
+    logit = net.judge(spectra).float()
     real, fake = logit.chunk(2)
     target = batch["label"] * 0.9 + 0.05
     entropy = functional.binary_cross_entropy_with_logits(logit, target)
@@ -58,11 +69,12 @@ def pair_loss(net: AudioNet, batch: dict[str, Any]) -> Tensor:
 def score(net: AudioNet, windows: Sequence[np.ndarray], batch: int = 16) -> np.ndarray:
     """Logits, float64 [n], of n windows float32 [64000]."""
     net.eval()
+    device = next(net.parameters()).device
     parts = [
-        net(torch.from_numpy(np.stack(windows[first : first + batch])))[0]
+        net(torch.from_numpy(np.stack(windows[first : first + batch])).to(device))[0]
         for first in range(0, len(windows), batch)
     ]
-    return torch.cat(parts).double().numpy()
+    return torch.cat(parts).double().cpu().numpy()
 
 
 def figures(trials: Sequence[Trial], logits: np.ndarray) -> dict[str, float]:
@@ -125,12 +137,24 @@ def probe(batches: PairBatches, count: int) -> dict[str, Any]:
 
 
 def train(
-    train_set: Sequence[Utterance], held: Sequence[Utterance], recipe: Recipe, out: Path
+    train_set: Sequence[Utterance],
+    held: Sequence[Utterance],
+    recipe: Recipe,
+    out: Path,
+    runtime: Runtime,
 ) -> tuple[list[Trial], AudioNet, dict[str, Any]]:
-    """Fit on `train_set`, choose by `held`; (held-out trials, best net, probe result)."""
-    batches = PairBatches(train_set, recipe.pairs, recipe.schedule.steps)
+    """Fit on `train_set`, choose by `held`; (held-out trials, best net, probe result).
+
+    Raises ValueError if the shortcut probe tells the classes apart.
+    """
+    batches = PairBatches(train_set, recipe.pairs, recipe.schedule.batches(runtime.world))
     shortcut = probe(batches, recipe.probe_batches)
     print("shortcut probe:", json.dumps(shortcut), flush=True)
+    if shortcut["auc"] > LEAK:
+        raise ValueError(
+            f"without listening to the voice the classes are told apart with AUC "
+            f"{shortcut['auc']}; find out what leaks (metrics by feature: {shortcut['alone']})"
+        )
     trials = make_trials(held)
     windows = [trial.clean for trial in trials] + [trial.travelled for trial in trials]
 
@@ -144,24 +168,27 @@ def train(
         }
 
     torch.manual_seed(0)
-    fit(AudioNet(**recipe.net), batches, pair_loss, evaluate, recipe.schedule, out, recipe.net)
+    net = AudioNet(**recipe.net)
+    fit(net, batches, pair_loss, evaluate, recipe.schedule, out, recipe.net, runtime)
     state, config = load_state(out / "best.safetensors")
     net = AudioNet(**config)
     net.load_state_dict(state)
     return trials, net.eval(), shortcut
 
 
-def train_and_report(utterances: Sequence[Utterance], recipe: Recipe, out: Path) -> None:
+def train_and_report(
+    utterances: Sequence[Utterance], recipe: Recipe, out: Path, runtime: Runtime
+) -> None:
     """The whole training, then heldout.csv and metrics.json (an older leave-out table is kept)."""
     train_set, held = hold_out(utterances)
     print(f"{len(train_set)} utterances to train on, {len(held)} of other speakers held out")
-    trials, net, shortcut = train(train_set, held, recipe, out)
+    trials, net, shortcut = train(train_set, held, recipe, out, runtime)
     clean = score(net, [trial.clean for trial in trials])
     travelled = score(net, [trial.travelled for trial in trials])
     columns = ("path", "group", "source", "label")
     rows = [{name: getattr(trial, name) for name in columns} for trial in trials]
     pd.DataFrame(rows).assign(logit=clean).to_csv(out / "heldout.csv", index=False)
-    genuine = [index for index, trial in enumerate(trials) if "pseudo" not in trial.source]
+    genuine = [index for index, trial in enumerate(trials) if not trial.twin]
     _update_metrics(
         out,
         {
@@ -175,39 +202,59 @@ def train_and_report(utterances: Sequence[Utterance], recipe: Recipe, out: Path)
 
 
 def train_without(
-    utterances: Sequence[Utterance], generator: str, recipe: Recipe, out: Path
+    utterances: Sequence[Utterance],
+    generators: Sequence[str],
+    recipe: Recipe,
+    out: Path,
+    runtime: Runtime,
 ) -> None:
-    """A training that never hears `generator`; its score on all of that generator's fakes.
+    """A training that never hears `generators`; its score on each one's fakes.
 
-    Real speech of its speakers is left out as well, so voices are as new as the generator.
+    All speech of their speakers and of their real sources ("NAME-gt") is left out as well, so
+    voices, rooms and channels are as new as the generator. The real speech to hold against is that
+    of held-out speakers and of these sources.
     """
-    left = [item for item in utterances if item.label == 1 and item.source == generator]
-    if not left:
-        raise ValueError(f"no fakes of a generator {generator!r} in the data")
-    train_set, held = hold_out(utterances)
+    left = [item for item in utterances if item.label == 1 and item.source in generators]
+    for generator in generators:
+        if not any(item.source == generator for item in left):
+            raise ValueError(f"no fakes of a generator {generator!r} in the data")
+    truths = {f"{generator}-gt" for generator in generators}
     voices = {item.speaker for item in left}
+    voices |= {item.speaker for item in utterances if item.source in truths}
     truth = [item for item in utterances if item.label == 0 and item.speaker in voices]
+    train_set, held = hold_out(utterances)
     train_set = [item for item in train_set if item.speaker not in voices]
     held = [item for item in held if item.speaker not in voices]
-    _, net, _ = train(train_set, held, recipe, out / "leave_out" / generator)
+    name = ",".join(generators)
+    _, net, _ = train(train_set, held, recipe, out / "leave_out" / name, runtime)
     real = [item for item in held if item.label == 0] + truth
-    trials = make_trials([*left, *real], fakes_each=0)
-    logits = score(net, [trial.clean for trial in trials])
-    travelled = score(net, [trial.travelled for trial in trials])
-    row = {
-        "auc": figures(trials, logits)["auc"],
-        "auc_travelled": figures(trials, travelled)["auc"],
-        "n_fake": len(left),
-        "n_real": len(real),
-        "steps": recipe.schedule.steps,
-    }
-    if truth:
-        own = {item.path for item in [*left, *truth]}
-        chosen = [index for index, trial in enumerate(trials) if trial.path in own]
-        row["auc_against_own_truth"] = figures([trials[i] for i in chosen], logits[chosen])["auc"]
-    print(f"without {generator}:", json.dumps(row), flush=True)
-    table = _read_metrics(out).get("leave_one_generator_out", {})
-    _update_metrics(out, {"leave_one_generator_out": table | {generator: row}})
+    trials = make_trials([*left, *real], twins_each=0)
+    logits, travelled = (
+        score(net, [getattr(trial, version) for trial in trials])
+        for version in ("clean", "travelled")
+    )
+    for generator in generators:
+        own = {item.group for item in left if item.source == generator}
+        chosen = [i for i, x in enumerate(trials) if x.label == 0 or x.source == generator]
+        row: dict[str, Any] = {
+            "auc": _auc(trials, logits, chosen),
+            "auc_travelled": _auc(trials, travelled, chosen),
+            "n_fake": len([i for i in chosen if trials[i].label == 1]),
+            "n_real": len(real),
+            "steps": recipe.schedule.steps,
+        }
+        paired = [i for i in chosen if trials[i].group in own]
+        if any(trials[i].label == 0 for i in paired):
+            row["auc_against_own_truth"] = _auc(trials, logits, paired)
+        print(f"without {name}: {generator}", json.dumps(row), flush=True)
+        key = "leave_one_generator_out" if len(generators) == 1 else "leave_generators_out"
+        table = _read_metrics(out).get(key, {})
+        _update_metrics(out, {key: table | {generator: row}})
+
+
+def _auc(trials: Sequence[Trial], logits: np.ndarray, chosen: Sequence[int]) -> float:
+    labels = [trials[index].label for index in chosen]
+    return round(float(roc_auc_score(labels, logits[list(chosen)])), 4)
 
 
 def _read_metrics(out: Path) -> dict[str, Any]:
@@ -222,22 +269,22 @@ def _update_metrics(out: Path, news: dict[str, Any]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m training.audio", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder of SOURCES.tsv")
+    parser.add_argument("--store", type=Path, required=True, help="what training.voices wrote")
     parser.add_argument("--out", type=Path, required=True, help="folder for weights and figures")
     parser.add_argument("--config", choices=sorted(RECIPES), default="small")
     parser.add_argument("--leave-out", action="append", default=[], metavar="GENERATOR")
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
-    parser.add_argument("--threads", type=int, default=1)
+    Runtime.add_arguments(parser)
     options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
     recipe = RECIPES["short" if options.leave_out else options.config]
     if options.steps:
         recipe = replace(recipe, schedule=replace(recipe.schedule, steps=options.steps))
-    utterances = load_speech(options.data)
-    for generator in options.leave_out:
-        train_without(utterances, generator, recipe, options.out)
-    if not options.leave_out:
-        train_and_report(utterances, recipe, options.out)
+    utterances = read_store(options.store)
+    with Runtime.from_options(options).started() as runtime:
+        for generators in options.leave_out:
+            train_without(utterances, generators.split(","), recipe, options.out, runtime)
+        if not options.leave_out:
+            train_and_report(utterances, recipe, options.out, runtime)
 
 
 if __name__ == "__main__":

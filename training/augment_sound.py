@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 import av
 import numpy as np
-from scipy.signal import fftconvolve, lfilter, resample_poly
+from scipy.signal import fftconvolve, firwin, lfilter, resample_poly
 
 from avfake.types import SAMPLE_RATE
 
 CODECS = {"aac": "aac", "mp3": "libmp3lame", "opus": "libopus"}
 """Name here -> FFmpeg's encoder."""
+BIT_RATES = (16_000, 24_000, 32_000, 48_000, 64_000, 96_000)
+"""In bit/s, of one channel at 16 kHz."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Journey:
     reverb: decay time in seconds (to -60 dB) and its share of the power; noise: signal-to-noise
     ratio in dB and colour (0 white, near 1 brown); tilt: first-order filter, below 0 dull, above
     0 bright; lead: seconds of silence before the sound; gain in dB; band: sampling rate in Hz of
-    a narrow channel; codec: a name of `CODECS` with its bit rate in bit/s.
+    a narrow channel; equaliser: gains in dB at frequencies evenly spaced from 0 to 8 kHz; cutoff in
+    Hz of a low-pass and its number of taps; codec: a name of `CODECS` with its bit rate in bit/s.
     """
 
     seed: int
@@ -38,18 +41,24 @@ class Journey:
     tilt: float = 0.0
     lead: float = 0.0
     gain: float = 0.0
+    equaliser: tuple[float, ...] = ()
+    cutoff: float | None = None
+    taps: int = 63
     band: int | None = None
     codec: str | None = None
     bit_rate: int = 64_000
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> Journey:
-        """A random journey; about one in ten changes nothing but the level."""
+    def draw(cls, rng: np.random.Generator, codecs: bool = True) -> Journey:
+        """A random journey; about one in ten changes nothing but the level.
+
+        Without `codecs` it is a cheap one, for sound that has been through its codec already.
+        """
         gain = float(rng.uniform(-18, 6))
         seed = int(rng.integers(2**31))
         if rng.random() < 0.1:
             return cls(seed=seed, gain=gain)
-        codec = str(rng.choice([*CODECS])) if rng.random() < 0.6 else None
+        codec = str(rng.choice([*CODECS])) if codecs and rng.random() < 0.6 else None
         return cls(
             seed=seed,
             reverb_seconds=float(rng.uniform(0.1, 0.8)) if rng.random() < 0.3 else None,
@@ -59,9 +68,12 @@ class Journey:
             tilt=float(rng.uniform(-0.5, 0.5)) if rng.random() < 0.5 else 0.0,
             lead=float(rng.uniform(0.0, 0.8)) if rng.random() < 0.3 else 0.0,
             gain=gain,
-            band=int(rng.choice([8_000, 11_025, 12_000])) if rng.random() < 0.15 else None,
+            equaliser=tuple(rng.uniform(-7, 7, 9)) if rng.random() < 0.4 else (),
+            cutoff=float(rng.uniform(3_400, 7_900)) if rng.random() < 0.3 else None,
+            taps=int(rng.choice([31, 63, 127])),
+            band=int(rng.choice([8_000, 11_025, 12_000])) if rng.random() < 0.1 else None,
             codec=codec,
-            bit_rate=int(rng.choice([24_000, 32_000, 48_000, 64_000, 96_000])),
+            bit_rate=int(rng.choice(BIT_RATES)),
         )
 
     def __call__(self, samples: np.ndarray) -> np.ndarray:
@@ -75,6 +87,11 @@ class Journey:
             samples = add_noise(samples, self.noise_ratio, self.noise_colour, rng)
         if self.tilt:
             samples = lfilter([1.0, -self.tilt], [1.0], samples).astype(np.float32)
+        if self.equaliser:
+            samples = equalised(samples, self.equaliser)
+        if self.cutoff is not None:
+            taper = firwin(self.taps, self.cutoff, fs=SAMPLE_RATE)
+            samples = fftconvolve(samples, taper, "same").astype(np.float32)
         samples = to_peak(samples, self.gain)
         if self.band is not None:
             samples = narrow(samples, self.band)
@@ -112,6 +129,13 @@ def delay(samples: np.ndarray, count: int) -> np.ndarray:
     """Silence of `count` samples first; what falls off the end is lost, the length stays."""
     count = min(count, len(samples))
     return np.concatenate([np.zeros(count, np.float32), samples[: len(samples) - count]])
+
+
+def equalised(samples: np.ndarray, gains: tuple[float, ...]) -> np.ndarray:
+    """Through a microphone's response: `gains` in dB, evenly spaced from 0 Hz to 8 kHz."""
+    curve = np.interp(np.linspace(0, len(gains) - 1, 65), np.arange(len(gains)), gains)
+    impulse = np.roll(np.fft.irfft(10 ** (curve / 20)), 64) * np.hanning(129)[:128]
+    return fftconvolve(samples, impulse, "same").astype(np.float32)
 
 
 def to_peak(samples: np.ndarray, gain: float) -> np.ndarray:

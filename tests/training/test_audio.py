@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +14,26 @@ pytest.importorskip("transformers")
 pd = pytest.importorskip("pandas")
 
 from avfake.models.audio import AudioNet  # noqa: E402
-from tests.training.test_speech import utterance  # noqa: E402
+from tests.training.utterances import some_speech  # noqa: E402
 from training.audio import (  # noqa: E402
+    RECIPES,
     Recipe,
     by_source,
     figures,
+    main,
     pair_loss,
     score,
     train_and_report,
     train_without,
 )
 from training.loop import Schedule, fit, load_state  # noqa: E402
-from training.speech import Trial, Utterance  # noqa: E402
+from training.pairs import Trial  # noqa: E402
+from training.runtime import Runtime  # noqa: E402
+from training.speech import Utterance, write_store  # noqa: E402
 
-NET = {"width": 48, "layers": 1, "heads": 2, "mlp": 48, "drop": 0.0, "mask": 0.0}
+NET: dict[str, object] = {"width": 48, "layers": 1, "heads": 2, "mlp": 48, "stem": [4, 4, 4, 8]}
+NET |= {"drop": 0.0, "mask": 0.0}
+CPU = Runtime(threads=1)
 RECIPE = Recipe(
     Schedule(steps=3, lr=3e-3, warmup=1, evaluate_every=3, workers=0),
     pairs=5,
@@ -37,11 +44,7 @@ RECIPE = Recipe(
 
 @pytest.fixture(scope="module")
 def utterances() -> list[Utterance]:
-    real = [utterance("librispeech", f"{100 + i}-1-0", 0, i) for i in range(10)]
-    truth = [utterance("univnet-gt", f"{200 + i}_1_0", 0, 20 + i) for i in range(2)]
-    fake = [utterance("univnet", f"{200 + i}_1_0", 1, 30 + i) for i in range(2)]
-    voices = [utterance("tortoise", name, 1, 40 + i) for i, name in enumerate(("tom", "emma"))]
-    return real + truth + fake + voices
+    return some_speech()
 
 
 class OneBatch(torch.utils.data.Dataset):
@@ -96,7 +99,7 @@ def test_the_net_learns_and_a_killed_run_ends_where_an_unbroken_one_does(tmp_pat
 def test_the_recipe_reports_speakers_it_never_heard(
     utterances: list[Utterance], tmp_path: Path
 ) -> None:
-    train_and_report(utterances, RECIPE, tmp_path)
+    train_and_report(utterances, RECIPE, tmp_path, CPU)
     table = pd.read_csv(tmp_path / "heldout.csv")
     assert list(table.columns) == ["path", "group", "source", "label", "logit"]
     assert table["logit"].notna().all()
@@ -113,14 +116,14 @@ def test_the_recipe_reports_speakers_it_never_heard(
     net.load_state_dict(state)
     row = table[table["source"] == "librispeech"].iloc[0]
     item = next(item for item in utterances if item.path == row["path"])
-    window = np.resize(item.samples, 64_000)
+    window = np.resize(item.sound(), 64_000)
     assert score(net, [window])[0] == pytest.approx(row["logit"], abs=1e-4)
 
-    train_without(utterances, "univnet", RECIPE, tmp_path)
+    train_without(utterances, ["univnet"], RECIPE, tmp_path, CPU)
     after = json.loads((tmp_path / "metrics.json").read_text())
     assert after["heldout"] == metrics["heldout"]
     row = after["leave_one_generator_out"]["univnet"]
-    assert (row["n_fake"], row["steps"]) == (2, 3)
+    assert (row["n_fake"], row["steps"]) == (3, 3)
     assert {"auc", "auc_travelled", "auc_against_own_truth"} <= set(row)
 
 
@@ -128,7 +131,32 @@ def test_a_generator_that_is_not_there_is_an_error(
     utterances: list[Utterance], tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match="nosuch"):
-        train_without(utterances, "nosuch", RECIPE, tmp_path)
+        train_without(utterances, ["nosuch"], RECIPE, tmp_path, CPU)
+
+
+def test_several_generators_are_left_out_at_once(
+    utterances: list[Utterance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_store(utterances, tmp_path)
+    monkeypatch.setitem(RECIPES, "short", RECIPE)
+    options = ["--store", str(tmp_path), "--out", str(tmp_path), "--threads", "1"]
+    main([*options, "--leave-out", "univnet,tortoise"])
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert set(metrics["leave_generators_out"]) == {"univnet", "tortoise"}
+    assert "leave_one_generator_out" not in metrics
+
+
+def test_classes_told_apart_without_listening_stop_the_recipe(
+    utterances: list[Utterance], tmp_path: Path
+) -> None:
+    loud = [
+        replace(item, versions=tuple(0 * version + 1000 for version in item.versions))
+        if item.label == 1
+        else item
+        for item in utterances
+    ]
+    with pytest.raises(ValueError, match="leaks"):
+        train_and_report(loud, RECIPE, tmp_path, CPU)
 
 
 def trial(source: str, label: int, group: str = "g") -> Trial:
@@ -154,8 +182,11 @@ def test_each_generator_is_held_against_all_real_speech_and_against_its_own() ->
 
 def test_the_pair_term_wants_the_fake_above_the_real() -> None:
     class Fixed(torch.nn.Module):
-        def forward(self, sound: torch.Tensor) -> tuple[torch.Tensor]:
-            return (sound[:, 0],)
+        def front(self, sound: torch.Tensor) -> torch.Tensor:
+            return sound
+
+        def judge(self, spectra: torch.Tensor) -> torch.Tensor:
+            return spectra[:, 0]
 
     label = torch.tensor([0.0, 1.0])
     right = pair_loss(Fixed(), {"sound": torch.tensor([[-1.0], [1.0]]), "label": label})

@@ -29,7 +29,7 @@ def griffin_lim(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     n_fft = int(rng.choice([512, 800, 1024]))
     hop = n_fft // int(rng.choice([4, 4, 5]))
     magnitude = np.abs(librosa.stft(samples, n_fft=n_fft, hop_length=hop))
-    return _like(_phase_from(magnitude, n_fft, hop, rng, len(samples)), samples)
+    return like(_phase_from(magnitude, n_fft, hop, rng, len(samples)), samples)
 
 
 def mel_inversion(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -50,7 +50,7 @@ def mel_inversion(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         mel = side * padded[:, :-2] + (1 - 2 * side) * mel + side * padded[:, 2:]
     # The pseudo-inverse is a hundred times faster than librosa's non-negative least squares.
     magnitude = np.maximum(np.linalg.pinv(filters) @ mel, 1e-6).astype(np.float32)
-    return _like(_phase_from(magnitude, n_fft, hop, rng, len(samples)), samples)
+    return like(_phase_from(magnitude, n_fft, hop, rng, len(samples)), samples)
 
 
 def linear_prediction(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -78,7 +78,7 @@ def linear_prediction(samples: np.ndarray, rng: np.random.Generator) -> np.ndarr
         result[span] += sound * np.sqrt(np.sum(frame**2) / (np.sum(sound**2) + 1e-9))
         weight[span] += taper
     result /= np.maximum(weight, 0.1)
-    return _like(result[size : size + len(samples)], samples)
+    return like(result[size : size + len(samples)], samples)
 
 
 def phase_vocoder(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -90,7 +90,7 @@ def phase_vocoder(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         rate = float(rng.uniform(1.1, 1.5))
         slow = librosa.effects.time_stretch(samples, rate=1 / rate, n_fft=1024)
         changed = librosa.effects.time_stretch(slow, rate=rate, n_fft=1024)
-    return _like(librosa.util.fix_length(changed, size=len(samples)), samples)
+    return like(librosa.util.fix_length(changed, size=len(samples)), samples)
 
 
 def upsampling_images(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -101,7 +101,7 @@ def upsampling_images(samples: np.ndarray, rng: np.random.Generator) -> np.ndarr
     # Zeros between the samples mirror the low band upwards; only the mirrors are kept.
     mirrors = upfirdn(firwin(taps, 1.0 / factor, pass_zero=False) * factor, low, up=factor)
     mirrors = librosa.util.fix_length(mirrors[taps - 1 :], size=len(samples))
-    return _like(samples + float(10 ** rng.uniform(-1.3, -0.2)) * mirrors, samples)
+    return like(samples + float(10 ** rng.uniform(-1.3, -0.2)) * mirrors, samples)
 
 
 METHODS: Mapping[str, Method] = MappingProxyType(
@@ -132,7 +132,7 @@ def splice(real: np.ndarray, fake: np.ndarray, rng: np.random.Generator) -> np.n
     return gate * fake + (1 - gate) * real
 
 
-def _like(fake: np.ndarray, real: np.ndarray) -> np.ndarray:
+def like(fake: np.ndarray, real: np.ndarray) -> np.ndarray:
     """`fake` at the power of `real`, so that loudness never tells the class."""
     power = np.sqrt(np.mean(np.square(fake, dtype=np.float64)) + 1e-12)
     gain = np.sqrt(np.mean(np.square(real, dtype=np.float64))) / power
