@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from avfake.models.lipsync import LipSyncNet, lag_map, lag_similarity, peak
 from training.lipsync_data import LATEST, ClipBatches, Tracks
 from training.lipsync_trials import Trials, evaluate, make_trials
 from training.loop import Schedule, fit, load_state
+from training.runtime import Runtime, device_of
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -75,14 +76,19 @@ CONFIGS = {
 
 
 def train(
-    prepared: Path, out: Path, recipe: Recipe, init: Path | None = None, bf16: bool = False
+    prepared: Path,
+    out: Path,
+    recipe: Recipe,
+    init: Path | None = None,
+    runtime: Runtime | None = None,
 ) -> dict[str, Any]:
     """Train, then score held-out people and dev clips with the best weights.
 
     Writes best.safetensors, heldout.csv and metrics.json into `out` (logs of the first stages into
-    `out/heads`, `out/towers`); returns what metrics.json holds. `bf16`: the mouth tower in mixed
-    precision, faster on CPUs that have avx512_bf16 or AMX.
+    `out/heads`, `out/towers`); returns what metrics.json holds, nothing in processes other than
+    the first.
     """
+    runtime = runtime or Runtime()
     mine, aside, dev = Tracks.load(prepared).split()
     print(
         f"tracks: {len(mine)} to train on, {len(aside)} of held-out people, {len(dev)} dev",
@@ -103,12 +109,13 @@ def train(
             front.requires_grad_(stage == "towers")
         fit(
             model,
-            ClipBatches(mine, recipe.clips, recipe.frames, schedule.steps, seed),
-            lambda model, batch: contrast(model, batch, bf16),
+            ClipBatches(mine, recipe.clips, recipe.frames, schedule.batches(runtime.world), seed),
+            contrast,
             lambda model: watch(model, watched),
             schedule,
             out / stage,
             recipe.model,
+            runtime,
         )
         model.load_state_dict(load_state(out / stage / "best.safetensors")[0])
 
@@ -116,16 +123,20 @@ def train(
     known = make_trials(model, aside, None, worn=False)
     model.requires_grad_(False)
     model.judge.requires_grad_(True)
+    held_out = runtime.move((known.traits, known.labels))
     fit(
         model,
-        TraitBatches(learn, recipe.judge.steps),
+        TraitBatches(learn, recipe.judge.batches(runtime.world)),
         judge_loss,
-        lambda model: {"loss": judge_loss(model, (known.traits, known.labels)).item()},
+        lambda model: {"loss": judge_loss(model, held_out).item()},
         recipe.judge,
         out,
         recipe.model,
+        replace(runtime, bf16=False, compile=False),  # a few sums, quick as they are
     )
-    best = LipSyncNet(**recipe.model).eval()
+    if not runtime.chief:
+        return {}
+    best = LipSyncNet(**recipe.model).eval().to(runtime.device)
     best.load_state_dict(load_state(out / "best.safetensors")[0])
     metrics, scored = evaluate(best, known, aside, dev)
     scored.to_csv(out / "heldout.csv", index=False)
@@ -158,15 +169,16 @@ def load_light_asd(model: LipSyncNet, path: Path) -> None:
         tower.load_state_dict(state)
 
 
-def contrast(model: LipSyncNet, batch: Batch, bf16: bool = False) -> Tensor:
-    """`info_nce` of a batch of `ClipBatches`; `bf16`: the mouths in mixed precision.
+def contrast(model: LipSyncNet, batch: Batch) -> Tensor:
+    """`info_nce` of a batch of `ClipBatches`. Sound keeps its precision under autocast: its power
+    spectrum spans more than bfloat16 tells apart.
 
     Other clips give no negatives: their voices and faces can be told apart by who they are.
     """
     mouths, sound, lengths, late = batch
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        shown = model.embed_mouths(mouths)
-    return info_nce(shown.float(), model.embed_sound(sound), lengths, late, model.sharpness)
+    shown = model.embed_mouths(mouths).float()
+    with torch.autocast(sound.device.type, enabled=False):
+        return info_nce(shown, model.embed_sound(sound), lengths, late, model.sharpness)
 
 
 def info_nce(
@@ -178,10 +190,10 @@ def info_nce(
     nor answer; `late` int64 [N]: shown t goes with heard t + late; `sharpness`: log of the inverse
     temperature.
     """
-    frames = torch.arange(shown.shape[1])
+    frames = torch.arange(shown.shape[1], device=shown.device)
     counts = frames < lengths[:, None]
     pairs = shown @ heard.transpose(1, 2) * sharpness.exp().clamp(max=100.0)
-    total = torch.zeros(())
+    total = shown.new_zeros(())
     for table, shift in ((pairs, late), (pairs.transpose(1, 2), -late)):
         answer = frames + shift[:, None]
         asked = counts & (answer >= 0) & (answer < lengths[:, None])
@@ -196,7 +208,8 @@ def watch(model: LipSyncNet, batches: list[Batch]) -> dict[str, float]:
     whose best lag is at most one from how late the sound was made.
     """
     losses, hits = [], []
-    for mouths, sound, lengths, late in batches:
+    for batch in batches:
+        mouths, sound, lengths, late = (part.to(device_of(model)) for part in batch)
         shown, heard = model.embed_mouths(mouths), model.embed_sound(sound)
         losses.append(info_nce(shown, heard, lengths, late, model.sharpness).item())
         for clip, (length, truth) in enumerate(zip(lengths.tolist(), late.tolist(), strict=True)):
@@ -233,15 +246,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--init", type=Path, help="Light-ASD weights, a safetensors file")
     parser.add_argument("--config", choices=CONFIGS, default="small")
-    parser.add_argument("--threads", type=int, help="torch threads; all cores by default")
-    parser.add_argument("--bf16", action="store_true", help="mixed precision")
+    Runtime.add_arguments(parser)
     options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    metrics = train(
-        options.prepared, options.out, CONFIGS[options.config], options.init, options.bf16
-    )
-    print(json.dumps(metrics, indent=2))
+    recipe = CONFIGS[options.config]
+    with Runtime.from_options(options).started() as runtime:
+        metrics = train(options.prepared, options.out, recipe, options.init, runtime)
+        print(json.dumps(metrics, indent=2))
 
 
 if __name__ == "__main__":

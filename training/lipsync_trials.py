@@ -20,6 +20,7 @@ from avfake.models.lipsync import SAMPLES_PER_FRAME, LipSyncNet
 from avfake.speech import SpeechActivity
 from avfake.types import FRAME_RATE, Sound
 from training.lipsync_data import Framing, Tracks, mouth_clip, worn_mouths, worn_sound
+from training.runtime import device_of
 
 Generator = np.random.Generator
 
@@ -98,6 +99,7 @@ def make_trials(model: LipSyncNet, tracks: Tracks, windows: int | None, worn: bo
     `worn`: mouths and sounds are augmented as in the training of the towers.
     """
     model.eval()
+    device = device_of(model)
     all_talks = talks(tracks)
     places = [(row, int(start)) for row, talk in all_talks.items() for start in talk.starts]
     if windows is not None:
@@ -112,9 +114,9 @@ def make_trials(model: LipSyncNet, tracks: Tracks, windows: int | None, worn: bo
         if worn:
             mouths = worn_mouths(mouths, rng)
             sounds = [worn_sound(sound, sounds[3], rng) for sound in sounds]
-        shown = model.embed_mouths(torch.from_numpy(mouths)[None])
-        heard = model.embed_sound(torch.from_numpy(np.stack(sounds)))
-        traits.append(model.traits(shown.expand(len(heard), -1, -1), heard))
+        shown = model.embed_mouths(torch.from_numpy(mouths)[None].to(device))
+        heard = model.embed_sound(torch.from_numpy(np.stack(sounds)).to(device))
+        traits.append(model.traits(shown.expand(len(heard), -1, -1), heard).cpu())
         track = tracks.table.iloc[row]
         rows += [
             {
@@ -164,16 +166,17 @@ def alignment(model: LipSyncNet, tracks: Tracks) -> dict[str, Any]:
     """
     to_zero, to_own, own_offsets, at_zero, shifted = [], [], [], [], []
     within_reach = np.abs(LAGS) <= 10
+    device = device_of(model)
     for talk in talks(tracks).values():
         offsets = []
         for start in map(int, talk.starts):
-            shown = model.embed_mouths(torch.from_numpy(talk.mouths(start))[None])
+            shown = model.embed_mouths(torch.from_numpy(talk.mouths(start))[None].to(device))
             sounds = np.stack([talk.heard(start, late) for late in LAGS])
-            heard = model.embed_sound(torch.from_numpy(sounds))
+            heard = model.embed_sound(torch.from_numpy(sounds).to(device))
             similarity, offset, _, _ = model.compare(shown.expand(len(LAGS), -1, -1), heard)
             at_zero.extend(similarity[:, model.REACH].tolist())
             shifted.extend(int(late != 0) for late in LAGS)
-            offsets.append(offset.numpy() - np.array(LAGS))
+            offsets.append(offset.cpu().numpy() - np.array(LAGS))
         errors = np.array(offsets)[:, within_reach]
         own_offsets.append(np.median(errors))
         to_zero.append(np.abs(errors).ravel() <= 1)
@@ -193,12 +196,12 @@ def clip_scores(model: LipSyncNet, tracks: Tracks) -> pd.DataFrame:
     """A row for each window with speech: path, group, source (dev-real or dev-fake), label, logit,
     and clip, offset (frames), confidence.
     """
-    rows = []
+    rows, device = [], device_of(model)
     for index, talk in talks(tracks).items():
         track = tracks.table.iloc[index]
         for start in map(int, talk.starts):
-            mouths = torch.from_numpy(talk.mouths(start))[None]
-            sound = torch.from_numpy(talk.heard(start))[None]
+            mouths = torch.from_numpy(talk.mouths(start))[None].to(device)
+            sound = torch.from_numpy(talk.heard(start))[None].to(device)
             _, offset, confidence, logit = model(mouths, sound)
             rows.append(
                 {
@@ -221,7 +224,8 @@ def evaluate(
     model: LipSyncNet, known: Trials, aside: Tracks, dev: Tracks
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """(what metrics.json holds, what heldout.csv holds) of a finished model in eval mode."""
-    held = known.table.assign(logit=model.judge(known.traits).squeeze(1).numpy())
+    logit = model.judge(known.traits.to(device_of(model))).squeeze(1)
+    held = known.table.assign(logit=logit.cpu().numpy())
     real = held[held["source"] == "in-sync"]
     true = clip_scores(model, dev)
     clips = {

@@ -1,6 +1,8 @@
 """The lip-sync recipe on people who are a blob: its height follows the loudness of its sound."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -279,3 +281,22 @@ def test_a_stopped_run_ends_where_an_unbroken_one_does(
     assert (held["label"] == 0).eq(held["source"].isin(["in-sync", "dev-real"])).all()
     assert metrics == json.loads((whole / "metrics.json").read_text())
     assert metrics["mismatch"]["n"] == int((~held["source"].str.startswith("dev-")).sum())
+
+
+@pytest.mark.slow
+def test_torchrun_trains_it_in_two_processes(prepared: Path, tmp_path: Path) -> None:
+    words = f"--prepared {prepared} --out {tmp_path} --config debug --device cpu --threads 1 --bf16"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*torchrun, "-m", "training.lipsync", *words.split()],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("tracks: ") == 1  # the second process says nothing
+    for stage in ("towers", "."):
+        header = (tmp_path / stage / "log.jsonl").read_text().splitlines()[0]
+        assert json.loads(header)["runtime"]["world"] == 2
+    assert (tmp_path / "metrics.json").exists()
