@@ -30,7 +30,9 @@ class Journey:
     ratio in dB and colour (0 white, near 1 brown); tilt: first-order filter, below 0 dull, above
     0 bright; lead: seconds of silence before the sound; gain in dB; band: sampling rate in Hz of
     a narrow channel; equaliser: gains in dB at frequencies evenly spaced from 0 to 8 kHz; cutoff in
-    Hz of a low-pass and its number of taps; codec: a name of `CODECS` with its bit rate in bit/s.
+    Hz of a low-pass and its number of taps; gate in dB below the loudest moment, under which sound
+    is faded out as cleaned-up recordings have it; codec: a name of `CODECS` with its bit rate in
+    bit/s.
     """
 
     seed: int
@@ -44,6 +46,7 @@ class Journey:
     equaliser: tuple[float, ...] = ()
     cutoff: float | None = None
     taps: int = 63
+    gate: float | None = None
     band: int | None = None
     codec: str | None = None
     bit_rate: int = 64_000
@@ -71,6 +74,7 @@ class Journey:
             equaliser=tuple(rng.uniform(-7, 7, 9)) if rng.random() < 0.4 else (),
             cutoff=float(rng.uniform(3_400, 7_900)) if rng.random() < 0.3 else None,
             taps=int(rng.choice([31, 63, 127])),
+            gate=float(rng.uniform(25, 50)) if rng.random() < 0.2 else None,
             band=int(rng.choice([8_000, 11_025, 12_000])) if rng.random() < 0.1 else None,
             codec=codec,
             bit_rate=int(rng.choice(BIT_RATES)),
@@ -92,6 +96,8 @@ class Journey:
         if self.cutoff is not None:
             taper = firwin(self.taps, self.cutoff, fs=SAMPLE_RATE)
             samples = fftconvolve(samples, taper, "same").astype(np.float32)
+        if self.gate is not None:
+            samples = gated(samples, self.gate)
         samples = to_peak(samples, self.gain)
         if self.band is not None:
             samples = narrow(samples, self.band)
@@ -134,8 +140,20 @@ def delay(samples: np.ndarray, count: int) -> np.ndarray:
 def equalised(samples: np.ndarray, gains: tuple[float, ...]) -> np.ndarray:
     """Through a microphone's response: `gains` in dB, evenly spaced from 0 Hz to 8 kHz."""
     curve = np.interp(np.linspace(0, len(gains) - 1, 65), np.arange(len(gains)), gains)
-    impulse = np.roll(np.fft.irfft(10 ** (curve / 20)), 64) * np.hanning(129)[:128]
+    impulse = np.roll(np.fft.irfft(10 ** (curve / 20)), 64)
+    impulse = np.append(impulse, impulse[0]) * np.hanning(129)
     return fftconvolve(samples, impulse, "same").astype(np.float32)
+
+
+def gated(samples: np.ndarray, threshold: float) -> np.ndarray:
+    """What is `threshold` dB below the loudest 10 ms, or more, faded by 40 dB, over 30 ms."""
+    step = SAMPLE_RATE // 100
+    count = max(1, len(samples) // step)
+    power = np.square(samples[: count * step].reshape(count, -1), dtype=np.float64).mean(1)
+    is_open = (power > power.max() * 10 ** (-threshold / 10)).astype(float)
+    gain = np.convolve(np.pad(is_open, 2, mode="edge"), np.ones(5) / 5, "valid")
+    gain = np.interp(np.arange(len(samples)), (np.arange(count) + 0.5) * step, gain)
+    return (samples * np.maximum(gain, 0.01)).astype(np.float32)
 
 
 def to_peak(samples: np.ndarray, gain: float) -> np.ndarray:

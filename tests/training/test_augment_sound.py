@@ -12,6 +12,8 @@ from training.augment_sound import (
     Journey,
     add_noise,
     delay,
+    equalised,
+    gated,
     narrow,
     reverberate,
     through_codec,
@@ -77,6 +79,32 @@ def test_delay_and_level() -> None:
     np.testing.assert_array_equal(late[500:], sound[:-500])
     assert np.abs(to_peak(sound, -6.0)).max() == pytest.approx(10 ** (-6 / 20), rel=1e-4)
     assert np.mean(np.abs(to_peak(sound, 6.0)) == 1.0) > 0.001
+
+
+def test_a_gate_empties_pauses_and_leaves_the_voice() -> None:
+    sound = voice(6)
+    noisy = np.concatenate([sound, add_noise(0 * sound + 1e-9, 0.0, 0.5, np.random.default_rng(0))])
+    noisy[len(sound) :] *= 0.002 / np.abs(noisy[len(sound) :]).max()
+    quiet = gated(noisy, 35.0)
+    assert quiet.shape == noisy.shape
+    assert np.mean(quiet[-8_000:] ** 2) < 1e-3 * np.mean(noisy[-8_000:] ** 2)
+    assert np.corrcoef(quiet[: len(sound)], sound)[0, 1] > 0.99
+
+
+def test_a_microphones_response_is_what_was_asked_for() -> None:
+    sound = np.random.default_rng(0).standard_normal(64_000).astype(np.float32)
+    heard = equalised(sound, (0.0, 0.0, 0.0, 0.0, 6.0, -6.0, 0.0, 0.0, 0.0))
+    assert abs(_lag(sound, heard)) == 0
+    frequency, before = welch(sound, 16_000, nperseg=512)
+    _, after = welch(heard, 16_000, nperseg=512)
+    change = 10 * np.log10(after / before)
+    for hertz, gain in ((1_000, 0.0), (4_000, 6.0), (5_000, -6.0), (7_000, 0.0)):
+        assert change[np.argmin(np.abs(frequency - hertz))] == pytest.approx(gain, abs=1.5)
+
+
+def test_without_codecs_a_journey_has_none() -> None:
+    drawn = [Journey.draw(np.random.default_rng(seed), codecs=False) for seed in range(100)]
+    assert {journey.codec for journey in drawn} == {None}
 
 
 def test_a_journey_is_the_same_for_both_who_walk_it() -> None:
