@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -90,12 +91,14 @@ def fit(
     runtime's autocast and may call any method of the model. `evaluate(model)` gets the averaged
     model in eval mode, on the device, and returns figures, "loss" among them (lower is better);
     only the first process calls it. `config` is stored inside `best.safetensors`, enough to
-    rebuild the model: `Model(**config)`.
+    rebuild the model: `Model(**config)`. Without `runtime`: one process on the CPU.
 
     Running again with the same `out` resumes from `last.safetensors`. Raises ResumeError if that
     is of a run with another schedule, config, precision or number of batches a step, and
     FloatingPointError when a loss is no finite number.
     """
+    if runtime is None and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ValueError("this recipe runs in one process: start it without torchrun")
     run = Run(schedule, config, out, runtime or Runtime())
     out.mkdir(parents=True, exist_ok=True)
     model.to(run.runtime.device)

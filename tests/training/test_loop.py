@@ -185,6 +185,15 @@ def test_mixed_precision_is_for_training_alone(tmp_path: Path) -> None:
     }
 
 
+def test_a_recipe_for_one_process_is_not_run_in_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="without torchrun"):
+        train(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_compiled_it_learns_the_same(tmp_path: Path) -> None:
     for name in ("eager", "compiled"):
