@@ -33,6 +33,7 @@ from training.shards import Folder, Shards
 
 BATCH = 40
 """Clips in a batch: so many may have to be done again after a kill, for each worker."""
+STARTING = 300.0  # seconds that a worker may take until its first clip
 TELL_EVERY = 10.0  # seconds between two lines of progress
 
 
@@ -90,9 +91,7 @@ def run(job: Job, items: Sequence[Item], workers: int, timeout: float, what: str
     `timeout`: seconds that one clip may take.
     """
     job.records.mkdir(parents=True, exist_ok=True)
-    for folder in (job.records, job.store.root / "shards"):
-        for part in folder.glob("*.part"):
-            part.unlink(missing_ok=True)
+    _discard_parts(job)
     kept = {number: set(record["clips"]) for number, record in numbered(job.records)}
     done = set().union(*kept.values())
     todo = [item for item in items if item.path not in done]
@@ -124,6 +123,7 @@ def run(job: Job, items: Sequence[Item], workers: int, timeout: float, what: str
         for worker in crew:
             worker.process.kill()
             worker.process.join()
+        _discard_parts(job)
     progress.tell(final=True)
 
 
@@ -136,6 +136,12 @@ def records(folder: Path) -> Iterator[dict[str, Any]]:
 def numbered(folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for file in sorted(folder.glob("*.json")):
         yield int(file.stem), json.loads(file.read_text())
+
+
+def _discard_parts(job: Job) -> None:
+    for folder in (job.records, job.store.root / "shards"):
+        for part in folder.glob("*.part"):
+            part.unlink(missing_ok=True)
 
 
 def _hire(job: Job, number: int) -> _Worker:
@@ -168,7 +174,8 @@ def _fate(worker: _Worker, timeout: float) -> str:
     """Why a worker will not finish what it is at, or nothing."""
     if worker.gone:
         return "crashed"
-    late = worker.batch is not None and time.monotonic() - worker.since > timeout
+    limit = timeout if worker.at is not None else STARTING
+    late = worker.batch is not None and time.monotonic() - worker.since > limit
     return "timeout" if late else ""
 
 

@@ -191,14 +191,15 @@ def split_groups(groups: Iterable[str], share: float = 0.1) -> dict[str, str]:
     order = sorted(sizes, key=lambda name: (zlib.crc32(name.encode()), name))
     room = share * sum(sizes.values())
     splits = dict.fromkeys(order, "train")
-    for split in ("test", "val"):
-        filled = 0
-        for name in order:
-            if splits[name] == "train" and filled + sizes[name] <= room:
-                splits[name] = split
-                filled += sizes[name]
+    filled = {"test": 0, "val": 0}
+    for name in order:
+        emptier = min(filled, key=lambda split: filled[split])
+        if filled[emptier] + sizes[name] <= room:
+            splits[name] = emptier
+            filled[emptier] += sizes[name]
+    for split, count in filled.items():
         left = [name for name in order if splits[name] == "train"]
-        if not filled and len(order) > 2 and len(left) > 1:
+        if not count and len(order) > 2 and len(left) > 1:
             splits[min(left, key=lambda name: sizes[name])] = split
     return splits
 

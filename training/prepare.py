@@ -224,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("into", type=Path, nargs="?", metavar="OUT", help="folder to write to")
     parser.add_argument("--data", type=Path, metavar="PACKS", help="folder with SOURCES.tsv")
     parser.add_argument("--out", type=Path, help="with --data: folder to write to")
-    parser.add_argument("--face-model", help="YuNet ONNX file; without it dlib finds the faces")
+    parser.add_argument("--face-model", help="what finds the faces: dlib or a YuNet ONNX file")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     options = parser.parse_args(arguments)
     of_packs = options.data is not None and options.out is not None

@@ -1,7 +1,14 @@
-"""Packs become face pictures and face tracks whose boxes, times and sound still fit."""
+"""Packs and data sets become face pictures and tracks whose boxes, times, sound and labels fit."""
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
 from pathlib import Path
 
 import cv2
@@ -21,20 +28,26 @@ from tests.clips import (  # noqa: E402
     texture,
     write_clip,
 )
+from tests.training.voices import voice  # noqa: E402
+from training.datasets import dfdc, folder, packs  # noqa: E402
+from training.manifest import load  # noqa: E402
 from training.prepare import (  # noqa: E402
+    FACE_COLUMNS,
     SAMPLES_PER_PICTURE,
     TRACK_SIZE,
+    main,
+    picture_label,
     prepare,
-    read_sources,
 )
+from training.shards import read_picture, read_track  # noqa: E402
 
 HEADER = "path\tsplit\tkind\tlabel\tgroup\tsource\tlicence\tbytes"
 
 
 def write_packs(root: Path) -> None:
     """A talking clip, a portrait as JPEG and as PNG, a wall, a voice, a broken file."""
-    for folder in ("talking/pack", "faces/pack", "dev/faces", "speech/pack"):
-        (root / folder).mkdir(parents=True)
+    for name in ("talking/pack", "faces/pack", "dev/faces", "speech/pack"):
+        (root / name).mkdir(parents=True)
     frames, _ = moving_portrait(75, 25)
     levels = np.linspace(0.0, 1.0, 75)[:, None, None, None]
     frames[:, -40:, :40] = (255 * levels).astype(np.uint8)  # time, drawn in a corner
@@ -45,6 +58,7 @@ def write_packs(root: Path) -> None:
     cv2.imwrite(str(root / "dev/faces/wall.png"), texture(200, 200))
     write_clip(root / "talking/pack/grey.mp4", grey_frames([90] * 30))
     (root / "talking/pack/broken.mp4").write_text("no clip")
+    (root / "speech/pack/voice.wav").touch()
     (root / "SOURCES.tsv").write_text(
         "\n".join(
             [
@@ -63,38 +77,18 @@ def write_packs(root: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("packs")
     write_packs(root)
     return root
 
 
 @pytest.fixture(scope="module")
-def finder() -> DlibFinder:
-    return DlibFinder(sides=(640,))
-
-
-@pytest.fixture(scope="module")
-def prepared(packs: Path, finder: DlibFinder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("prepared")
-    prepare(packs, out, finder)
+    arguments = ["--data", str(root), "--out", str(out), "--workers", "2"]
+    assert main([*arguments, "--face-model", "dlib"]) == 0
     return out
-
-
-def test_sources_are_read_as_they_stand(packs: Path) -> None:
-    items = read_sources(packs)
-    assert [item.group for item in items] == [
-        "anna",
-        "anna",
-        "berta",
-        "NA",
-        "carla",
-        "dora",
-        "emma",
-    ]
-    assert [item.label for item in items] == [0, 0, 0, 1, 0, 0, 1]
-    assert items[0].source == "talking/pack"
-    assert items[3].split == "dev"
 
 
 def test_what_was_skipped_says_why(prepared: Path) -> None:
@@ -109,13 +103,14 @@ def test_what_was_skipped_says_why(prepared: Path) -> None:
 def test_face_pictures_hold_the_face_where_the_row_says(prepared: Path) -> None:
     finder = DlibFinder(sides=(400,))
     rows = pd.read_csv(prepared / "faces.csv")
+    assert list(rows.columns) == FACE_COLUMNS
     assert set(rows["clip"]) == {
         "talking/pack/one.mp4",
         "faces/pack/same.jpg",
         "faces/pack/same.png",
     }
     for row in rows.itertuples():
-        picture = cv2.cvtColor(cv2.imread(str(prepared / row.path)), cv2.COLOR_BGR2RGB)
+        picture = read_picture(prepared, row.path)
         assert max(picture.shape) <= 320
         box = np.array([row.left, row.top, row.right, row.bottom])
         seen = finder.find(picture)
@@ -124,31 +119,29 @@ def test_face_pictures_hold_the_face_where_the_row_says(prepared: Path) -> None:
 
 def test_a_clip_gives_about_two_faces_a_second_at_their_times(prepared: Path) -> None:
     rows = pd.read_csv(prepared / "faces.csv")
-    times = rows[rows["clip"] == "talking/pack/one.mp4"]["time"].to_numpy()
-    assert 4 <= len(times) <= 8
-    assert (np.diff(times) > 0.2).all()
-    assert set(rows[rows["clip"] == "talking/pack/one.mp4"]["group"]) == {"anna"}
+    rows = rows[rows["clip"] == "talking/pack/one.mp4"]
+    assert 4 <= len(rows) <= 8
+    assert (np.diff(rows["time"].to_numpy()) > 0.2).all()
+    assert set(rows["group"]) == {"anna"}
+    assert set(rows["source"]) == {"talking/pack"}
 
 
-def test_pictures_of_one_name_and_two_endings_are_two_pictures(prepared: Path, packs: Path) -> None:
+def test_pictures_of_one_name_and_two_endings_are_two_pictures(prepared: Path) -> None:
     rows = pd.read_csv(prepared / "faces.csv").set_index("clip")
     jpg, png = (rows.loc[f"faces/pack/same.{ending}"] for ending in ("jpg", "png"))
     assert jpg["path"] != png["path"]
-    stored, mirrored = (cv2.imread(str(prepared / row["path"])) for row in (jpg, png))
+    stored, mirrored = (read_picture(prepared, row["path"]) for row in (jpg, png))
     assert stored.shape != mirrored.shape or (stored != mirrored).mean() > 0.5
 
 
-def test_a_track_is_the_face_at_25_pictures_a_second_with_its_sound(prepared: Path) -> None:
+def test_a_track_is_the_face_at_25_pictures_a_second_with_its_sound(
+    root: Path, prepared: Path
+) -> None:
     (row,) = pd.read_csv(prepared / "tracks.csv").itertuples()
-    assert (row.clip, row.group, row.split, row.label) == (
-        "talking/pack/one.mp4",
-        "anna",
-        "train",
-        0,
-    )
+    of_the_clip = (row.clip, row.group, row.split, row.label)
+    assert of_the_clip == ("talking/pack/one.mp4", "anna", "train", 0)
     assert row.start == 0.0
-    with np.load(prepared / row.path) as track:
-        faces, sound = track["faces"], track["sound"]
+    faces, sound = read_track(prepared, row.path)
     assert faces.shape == (row.frames, TRACK_SIZE, TRACK_SIZE)
     assert faces.dtype == np.uint8
     assert sound.shape == (row.frames * SAMPLES_PER_PICTURE,)
@@ -160,64 +153,235 @@ def test_a_track_is_the_face_at_25_pictures_a_second_with_its_sound(prepared: Pa
     steps = np.abs(np.diff(faces[:, 36:108, 36:108].astype(int), axis=0)).mean((1, 2))
     assert np.median(steps) < 6
     assert faces.std() > 20
+    with Clip(root / row.clip) as clip:
+        whole = clip.sound()
+    assert whole is not None
+    assert sound == pytest.approx(whole.between(row.start, row.start + row.frames / 25))
 
 
-def test_a_second_run_does_nothing(packs: Path, prepared: Path, finder: DlibFinder) -> None:
-    before = {path: path.read_bytes() for path in prepared.glob("*.csv")}
-    prepare(packs, prepared, finder)
-    assert {path: path.read_bytes() for path in prepared.glob("*.csv")} == before
+def test_a_second_run_does_nothing(root: Path, prepared: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in prepared.glob("*/*")}
+    tables = {path: path.read_bytes() for path in prepared.glob("*.csv")}
+    prepare(packs.prepare(root), prepared, "dlib", loose=True)
+    assert {path: path.stat().st_mtime_ns for path in prepared.glob("*/*")} == before
+    assert {path: path.read_bytes() for path in prepared.glob("*.csv")} == tables
 
 
-class _Stops(DlibFinder):
-    """Ends the run at its n-th whole search."""
-
-    def __init__(self, after: int) -> None:
-        super().__init__(sides=(640,))
-        self.left = after
-
-    def find(self, picture: np.ndarray) -> list:
-        self.left -= 1
-        if self.left < 0:
-            raise KeyboardInterrupt
-        return super().find(picture)
-
-
-@pytest.mark.parametrize("after", [1, 3])
-def test_a_stopped_run_goes_on_to_the_same_tables(
-    packs: Path, prepared: Path, finder: DlibFinder, tmp_path: Path, after: int
-) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        prepare(packs, tmp_path, _Stops(after))
-    prepare(packs, tmp_path, finder)
+def test_new_packs_are_added_to_what_is_there(root: Path, prepared: Path, tmp_path: Path) -> None:
+    grown = tmp_path / "packs"
+    out = tmp_path / "out"
+    grown.mkdir()
+    for name in ("talking", "faces", "dev", "speech"):
+        (grown / name).symlink_to(root / name)
+    lines = (root / "SOURCES.tsv").read_text().splitlines()
+    (grown / "SOURCES.tsv").write_text("\n".join(lines[:3]) + "\n")
+    prepare(packs.prepare(grown), out, "dlib", loose=True)
+    assert pd.read_csv(out / "faces.csv")["clip"].nunique() == 2
+    (grown / "SOURCES.tsv").write_text("\n".join(lines) + "\n")
+    prepare(packs.prepare(grown), out, "dlib", loose=True)
     for name in ("faces.csv", "tracks.csv", "skipped.csv"):
-        assert (tmp_path / name).read_text() == (prepared / name).read_text()
+        assert (out / name).read_text() == (prepared / name).read_text()
 
 
-def test_a_run_killed_between_table_and_mark_does_not_double_rows(
-    packs: Path, finder: DlibFinder, tmp_path: Path
+# Data sets: shards.
+
+
+def write_own(root: Path, portraits: int = 6) -> None:
+    """Portraits of two brightnesses, real and fake, two clips, a missing and a broken file."""
+    root.mkdir()
+    lines = ["path,label,label_visual,segments"]
+    for index in range(portraits):
+        picture = cv2.convertScaleAbs(portrait(), alpha=0.8 + 0.05 * index)
+        bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(root / f"{index}.jpg"), bgr)
+        lines.append(f"{index}.jpg,{index % 2},{index % 2},")
+    frames, _ = moving_portrait(60, 25)
+    write_clip(root / "real.mp4", frames, sound=voice(1, 2.4))
+    write_clip(root / "fake.mp4", frames, sound=voice(1, 2.4))
+    (root / "broken.mp4").write_text("no clip")
+    lines += ["real.mp4,0,,", 'fake.mp4,1,1,"[[1.0, 1.7]]"', "broken.mp4,0,,", "gone.mp4,1,1,"]
+    (root / "labels.csv").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("sets") / "own"
+    write_own(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def sharded(own: Path) -> Path:
+    out = own.parent / "whole"
+    run_prepare(own, out).wait(timeout=120)
+    return out
+
+
+def run_prepare(root: Path, out: Path) -> subprocess.Popen[bytes]:
+    """`python -m training.prepare --dataset folder` in batches of two clips."""
+    code = (
+        "import sys\nfrom training import batches\nfrom training.prepare import main\n"
+        "if __name__ == '__main__':\n    batches.BATCH = 2\n    sys.exit(main(sys.argv[1:]))"
+    )
+    script = out.parent / "run.py"  # workers import the main module, which `-c` has not
+    script.write_text(code)
+    command = [sys.executable, str(script), "--dataset", "folder", str(root), str(out)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.Popen([*command, "--workers", "2", "--face-model", "dlib"], env=environment)
+
+
+def test_shards_hold_what_the_index_says(own: Path, sharded: Path) -> None:
+    rows = pd.read_csv(sharded / "faces.csv")
+    manifest = load(sharded / "manifest.csv").set_index("path")
+    assert len(manifest) == 9
+    assert {f"{index}.jpg" for index in range(6)} < set(rows["clip"])
+    for row in rows.itertuples():
+        assert row.split == manifest.loc[row.clip, "split"]
+        picture = read_picture(sharded, row.path)
+        assert row.bottom <= picture.shape[0] + 1
+        shard, offset, size = row.path.split(":")
+        with tarfile.open(sharded / shard) as tar:
+            member = tar.getmember(row.member)
+        assert (member.offset_data, member.size) == (int(offset), int(size))
+    tracks = pd.read_csv(sharded / "tracks.csv")
+    assert set(tracks["clip"]) == {"real.mp4", "fake.mp4"}
+    for row in tracks.itertuples():
+        faces, sound = read_track(sharded, row.path)
+        assert (len(faces), len(sound)) == (row.frames, row.frames * SAMPLES_PER_PICTURE)
+
+
+def test_pictures_of_a_fake_are_fake_only_within_its_forged_seconds(sharded: Path) -> None:
+    rows = pd.read_csv(sharded / "faces.csv")
+    fake = rows[rows["clip"] == "fake.mp4"]
+    inside = fake["time"].between(1.0, 1.7)
+    assert inside.any()
+    assert (fake["label"][inside] == 1).all()
+    assert fake["label"][~inside].isna().all()
+    assert (rows["label"][rows["clip"] == "real.mp4"] == 0).all()
+    clip = {"label_visual": 1.0, "segments": "[[1.0, 1.7]]"}
+    assert [picture_label(clip, t) for t in (1.0, 1.7)] == [1.0, 1.0]
+    assert np.isnan(picture_label(clip, 1.8))
+    assert picture_label(clip | {"segments": "[]"}, 1.8) == 1.0
+    assert picture_label(clip | {"label_visual": 0.0}, 1.2) == 0.0
+
+
+def test_missing_and_broken_files_are_told(sharded: Path) -> None:
+    skipped = pd.read_csv(sharded / "skipped.csv").set_index("path")["why"].to_dict()
+    assert skipped == {"gone.mp4": "not_found", "broken.mp4": "not_media"}
+
+
+@pytest.mark.parametrize(
+    "pauses",
+    [(0.1,), pytest.param((0.0, 0.05, 0.1, 0.15, 0.2, 0.3), marks=pytest.mark.slow)],
+)
+def test_a_run_killed_again_and_again_ends_as_one_that_was_not(
+    own: Path, sharded: Path, tmp_path: Path, pauses: tuple[float, ...]
 ) -> None:
-    """Rows are written, then the item is marked as done: a kill may fall between the two."""
-    from training.prepare import Tables
+    out = tmp_path / "killed"
+    finished = 0
+    for pause in pauses:
+        process = run_prepare(own, out)
+        # Into the work, not only into the imports: until there is a record more, then a while.
+        while len(list(out.glob("batches/*.json"))) == finished and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(pause)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        finished = len(list(out.glob("batches/*.json")))
+        assert not (out / "faces.csv").exists() or pause != pauses[0]
+    assert run_prepare(own, out).wait(timeout=120) == 0
 
-    with pytest.MonkeyPatch.context() as patch:
+    def content(root: Path) -> dict[str, bytes]:
+        files = (path for path in root.rglob("*") if path.is_file())
+        return {str(path.relative_to(root)): path.read_bytes() for path in files}
 
-        def killed(self: Tables, item: object) -> None:
-            raise KeyboardInterrupt
-
-        patch.setattr(Tables, "finish", killed)
-        with pytest.raises(KeyboardInterrupt):
-            prepare(packs, tmp_path, finder)
-    prepare(packs, tmp_path, finder)
-    rows = pd.read_csv(tmp_path / "faces.csv")
-    assert not rows[rows["clip"] == "talking/pack/one.mp4"]["path"].duplicated().any()
-    assert len(pd.read_csv(tmp_path / "tracks.csv")) == 1
+    assert content(out) == content(sharded)
 
 
-def test_the_sound_of_a_track_is_the_clips(packs: Path, prepared: Path) -> None:
-    (row,) = pd.read_csv(prepared / "tracks.csv").itertuples()
-    with Clip(packs / row.clip) as clip:
-        sound = clip.sound()
-    assert sound is not None
-    with np.load(prepared / row.path) as track:
-        expected = sound.between(row.start, row.start + row.frames / 25)
-        assert track["sound"] == pytest.approx(expected[: len(track["sound"])])
+def test_fakes_with_an_original_are_compared_with_it(tmp_path: Path) -> None:
+    part = tmp_path / "root/dfdc_train_part_0"
+    part.mkdir(parents=True)
+    frames, boxes = moving_portrait(50, 25)
+    sound = voice(1, 2.0)
+    write_clip(part / "real.mp4", frames, sound=sound)
+    face = frames.copy()
+    for frame, box in zip(face, boxes.astype(int), strict=True):
+        inside = frame[box[1] : box[3], box[0] : box[2]]
+        inside[:] = cv2.convertScaleAbs(inside[:, ::-1], alpha=1.1)
+    write_clip(part / "face.mp4", face, sound=sound)
+    write_clip(part / "voice.mp4", frames, sound=voice(2, 2.0))
+    write_clip(part / "orphan.mp4", face, sound=sound)
+    fakes = {"face.mp4": "real.mp4", "voice.mp4": "real.mp4", "orphan.mp4": "gone.mp4"}
+    facts = {name: {"label": "FAKE", "original": real} for name, real in fakes.items()}
+    facts |= {"real.mp4": {"label": "REAL"}, "gone.mp4": {"label": "REAL"}}
+    (part / "metadata.json").write_text(json.dumps(facts))
+    out = tmp_path / "out"
+    prepare(dfdc.prepare(part.parent), out, "dlib")
+    table = load(out / "manifest.csv")
+    table.index = table["path"].str.removeprefix("dfdc_train_part_0/")
+    found = table[["label_visual", "label_audio"]].astype(object).where(table.notna(), None)
+    assert found.loc["face.mp4"].tolist() == [1, 0]
+    assert found.loc["voice.mp4"].tolist() == [0, 1]
+    assert found.loc["orphan.mp4"].tolist() == [None, None]
+    assert table.loc["orphan.mp4", "compared"] == "no_original"
+    assert table.loc["face.mp4", "picture_difference"] > 3
+    assert table.loc["voice.mp4", "sound_difference_db"] > -1
+    # A face of a clip whose sound alone was exchanged is a real face.
+    rows = pd.read_csv(out / "faces.csv").groupby("clip")["label"].agg(lambda values: set(values))
+    assert rows["dfdc_train_part_0/voice.mp4"] == {0.0}
+    assert rows["dfdc_train_part_0/face.mp4"] == {1.0}
+
+
+def test_sound_needs_a_manifest_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("real/a.wav", "fake/a.wav"):
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).touch()
+    prepare(folder.prepare(tmp_path / "root"), tmp_path / "out")
+    assert "2 files of sound" in capsys.readouterr().out
+    assert len(load(tmp_path / "out/manifest.csv")) == 2
+    assert not (tmp_path / "out/faces.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--dataset", "dfdc", "ROOT", "OUT"], "holds no DFDC part"),
+        (["--dataset", "celebdf", "ROOT/none", "OUT"], "expected Celeb-real"),
+        (["--data", "ROOT", "--out", "OUT"], "expected a file SOURCES.tsv"),
+        (["--dataset", "folder", "OWN", "OUT", "--face-model", "none.onnx"], "none.onnx"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(
+    own: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    places = {"ROOT": str(tmp_path), "OWN": str(own), "OUT": str(tmp_path / "out")}
+    for name, place in places.items():
+        arguments = [argument.replace(name, place) for argument in arguments]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["--dataset", "dfdc", "ROOT"], ["--data", "x"], ["--dataset", "none", "a", "b"]],
+)
+def test_wrong_usage_is_told(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+
+
+def test_one_folder_does_not_hold_two_sets(
+    sharded: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--data", str(root), "--out", str(sharded), "--face-model", "dlib"]
+    assert main(arguments) == 2
+    assert "holds what was prepared with dataset folder, not packs" in capsys.readouterr().err
