@@ -5,7 +5,8 @@ Learns from the store that `python -m training.voices` made. Writes `best.safete
 speakers never trained on) and `metrics.json`. With `--leave-out GENERATOR` (again for each;
 several at once with commas) it instead runs a short training without those generators' fakes and
 without the real speech of their sources, and adds how well they are found to
-"leave_one_generator_out" in metrics.json.
+"leave_one_generator_out" in metrics.json. Several left out at once is the harder trial of each,
+and one training for all.
 """
 
 from __future__ import annotations
@@ -237,6 +238,7 @@ def train_without(
         own = {item.group for item in left if item.source == generator}
         chosen = [i for i, x in enumerate(trials) if x.label == 0 or x.source == generator]
         row: dict[str, Any] = {
+            "trained_without": name,
             "auc": _auc(trials, logits, chosen),
             "auc_travelled": _auc(trials, travelled, chosen),
             "n_fake": len([i for i in chosen if trials[i].label == 1]),
@@ -247,9 +249,8 @@ def train_without(
         if any(trials[i].label == 0 for i in paired):
             row["auc_against_own_truth"] = _auc(trials, logits, paired)
         print(f"without {name}: {generator}", json.dumps(row), flush=True)
-        key = "leave_one_generator_out" if len(generators) == 1 else "leave_generators_out"
-        table = _read_metrics(out).get(key, {})
-        _update_metrics(out, {key: table | {generator: row}})
+        table = _read_metrics(out).get("leave_one_generator_out", {})
+        _update_metrics(out, {"leave_one_generator_out": table | {generator: row}})
 
 
 def _auc(trials: Sequence[Trial], logits: np.ndarray, chosen: Sequence[int]) -> float:
