@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -257,6 +258,20 @@ def test_the_log_tells_the_run(tmp_path: Path) -> None:
     assert load_figures(tmp_path / "best.safetensors")["loss"] == min(
         row["loss"] for row in log if "loss" in row
     )
+
+
+def test_without_a_terminal_a_line_now_and_then_tells_how_it_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(tmp_path / "quick")
+    assert "step 1/12" not in capsys.readouterr().out
+    monkeypatch.setattr("training.journal.LINE_SECONDS", 0.0)
+    train(tmp_path / "slow")
+    lines = capsys.readouterr().out.splitlines()
+    told = [line for line in lines if re.match(r"step \d+/12: loss [\d.]+, .* left", line)]
+    assert len(told) == 12
+    assert "best" not in told[2]
+    assert "best" in told[3]
 
 
 def test_a_new_run_in_an_old_folder_starts_a_new_log(tmp_path: Path) -> None:
