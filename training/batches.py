@@ -85,10 +85,17 @@ class _Worker:
     gone: bool = False
 
 
-def run(job: Job, items: Sequence[Item], workers: int, timeout: float, what: str) -> None:
+def run(
+    job: Job,
+    items: Sequence[Item],
+    workers: int,
+    timeout: float,
+    what: str,
+    batch: int = BATCH,
+) -> None:
     """Do all items that no record has yet. Progress goes to standard output.
 
-    `timeout`: seconds that one clip may take.
+    `timeout`: seconds that one clip may take; `what`: how its lines begin; `batch`: clips in one.
     """
     job.records.mkdir(parents=True, exist_ok=True)
     _discard_parts(job)
@@ -97,7 +104,7 @@ def run(job: Job, items: Sequence[Item], workers: int, timeout: float, what: str
     todo = [item for item in items if item.path not in done]
     free = (number for number in itertools.count() if number not in kept)
     queue = deque(
-        _Batch(next(free), todo[start : start + BATCH]) for start in range(0, len(todo), BATCH)
+        _Batch(next(free), todo[start : start + batch]) for start in range(0, len(todo), batch)
     )
     progress = _Progress(what, len(items), len(items) - len(todo))
     crew: list[_Worker] = []

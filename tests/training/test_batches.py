@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from avfake.types import AvfakeError
-from training import batches
 from training.batches import Job, Outcome, duration, records, run
 from training.shards import Folder, Shards, read_bytes
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ def handle(item: Named) -> Outcome:
         os.kill(os.getpid(), signal.SIGSEGV)
     if item.path.startswith("hang"):
         time.sleep(60)
+    if item.path.startswith("slow"):
+        time.sleep(0.02)
     if item.path.startswith("bug"):
         raise KeyError(item.path)
     if item.path.startswith("broken"):
@@ -45,12 +50,11 @@ def no_handler() -> Callable[[Named], Outcome]:
 
 
 def test_every_clip_is_done_once_whatever_its_neighbours_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(batches, "BATCH", 3)
     names = ["a", "crash", "b", "c", "bug", "hang", "d", "broken", "e", "f", "crash2"]
     job = Job(handler, Shards(tmp_path), tmp_path / "batches")
-    run(job, [Named(name) for name in names], workers=2, timeout=2.0, what="test")
+    run(job, [Named(name) for name in names], workers=2, timeout=2.0, what="test", batch=3)
     done = list(records(job.records))
     assert [clip for record in done for clip in record["clips"]] == names
     things = [row for record in done for row in record["rows"].get("things", ())]
@@ -73,32 +77,56 @@ def test_every_clip_is_done_once_whatever_its_neighbours_do(
     assert last.startswith("test: 11 of 11 clips")
 
 
-def test_a_second_run_does_only_what_is_new(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batches, "BATCH", 2)
+def test_a_second_run_does_only_what_is_new(tmp_path: Path) -> None:
     job = Job(handler, Folder(tmp_path), tmp_path / "batches")
-    run(job, [Named(name) for name in "abc"], workers=1, timeout=60.0, what="test")
+    run(job, [Named(name) for name in "abc"], 1, 60.0, "test", batch=2)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
-    run(job, [Named(name) for name in "abcd"], workers=1, timeout=60.0, what="test")
+    run(job, [Named(name) for name in "abcd"], 1, 60.0, "test", batch=2)
     after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
     assert {path.name for path in set(after) - set(before)} == {"d.bin", "00002.json"}
     assert all(after[path] == before[path] for path in before)
 
 
-def test_a_lost_record_is_made_again_under_its_number(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lost_record_is_made_again_under_its_number(tmp_path: Path) -> None:
     """A kill after the files and before the record leaves just this."""
-    monkeypatch.setattr(batches, "BATCH", 1)
     job = Job(handler, Shards(tmp_path), tmp_path / "batches")
     items = [Named(name) for name in "abc"]
-    run(job, items, workers=1, timeout=60.0, what="test")
+    run(job, items, 1, 60.0, "test", batch=1)
     before = {path.name: path.read_bytes() for path in tmp_path.rglob("*.*")}
     (tmp_path / "batches/00001.json").unlink()
     (tmp_path / "shards/00001.1.part").write_bytes(b"half")
-    run(job, items, workers=1, timeout=60.0, what="test")
+    run(job, items, 1, 60.0, "test", batch=1)
     assert {path.name: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+
+def run_slowly(out: Path) -> None:
+    """60 clips in batches of 3, as a script that can be killed."""
+    job = Job(handler, Shards(out), out / "batches")
+    run(job, [Named(f"slow{index}") for index in range(60)], 2, 60.0, "test", batch=3)
+
+
+def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    def content(out: Path) -> dict[str, bytes]:
+        files = (path for path in out.rglob("*") if path.is_file())
+        return {str(path.relative_to(out)): path.read_bytes() for path in files}
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run_slowly(whole)
+    finished = [0]
+    for pause in (0.0, 0.03, 0.05):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.training.test_batches", str(killed)], cwd=REPOSITORY
+        )
+        # Into the work, not into the imports: until there is a record more, then a while.
+        while len(list(killed.glob("batches/*.json"))) == finished[-1] and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(pause)
+        process.kill()
+        process.wait()
+        finished.append(len(list(killed.glob("batches/*.json"))))
+    assert 0 < finished[1] < finished[-1] < 20  # it was killed in the middle of things
+    run_slowly(killed)
+    assert content(killed) == content(whole)
 
 
 def test_workers_that_cannot_start_end_the_run(tmp_path: Path) -> None:
@@ -109,3 +137,7 @@ def test_workers_that_cannot_start_end_the_run(tmp_path: Path) -> None:
 
 def test_durations_are_for_people() -> None:
     assert [duration(s) for s in (7, 60, 3400, 28_080)] == ["7 s", "1 min", "57 min", "7 h 48 min"]
+
+
+if __name__ == "__main__":
+    run_slowly(Path(sys.argv[1]))
