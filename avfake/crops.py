@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 FACE_SIDE = 1.4  # the face crop's side, in box sizes: the head with a rim of background
+FACE_LEAST = 1.0  # its side where the picture ends sooner, as pictures cut to a face do
 MOUTH_SIDE = 0.75  # the mouth clip's side: nose to chin, cheek to cheek
 MOUTH_DROP = 0.2  # how far the mouth clip's centre lies below the box's centre
 
@@ -23,9 +24,14 @@ def face_crop(picture: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
     """The face of `box` as a square.
 
     Parameters: `picture` uint8 [H, W, 3]; `box` float [4] in its pixels; `size` in pixels.
-    Returns uint8 [size, size, 3]; beyond the picture its edge is repeated.
+    Returns uint8 [size, size, 3]. The square keeps inside the picture as long as it is not smaller
+    than the box; beyond the picture its edge is repeated.
     """
-    return cut(picture, _centre(box), FACE_SIDE * box_size(box), size)
+    x, y = _centre(box)
+    height, width = picture.shape[:2]
+    inside = 2 * min(x, y, width - x, height - y)
+    side = min(FACE_SIDE, max(FACE_LEAST, inside / box_size(box))) * box_size(box)
+    return cut(picture, (x, y), side, size)
 
 
 def mouth_crop(picture: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:

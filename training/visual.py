@@ -1,16 +1,19 @@
 """The recipe of the visual branch: a face CNN trained on real faces and forgeries made of them.
 
     python -m training.prepare --data ROOT --out prepared
-    python -m training.visual --prepared prepared --out runs/visual
+    python -m training.painters --prepared prepared --out runs/painters
+    python -m training.visual --prepared prepared --painters runs/painters --out runs/visual
 
-True fakes (split `dev`) are never trained on. Half of their groups takes part in choosing the
-best step, the other half is only reported.
+True fakes of the split `train`, which data sets such as DFDC have, are shown beside the
+forgeries. Those of the other splits are never trained on: half of their groups takes part in
+choosing the best step, the other half is only reported.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,37 +28,69 @@ from torch import Tensor, nn
 
 from avfake.crops import face_crop
 from avfake.models.visual import VisualNet
+from training.fakes.painter import Painters
 from training.loop import Schedule, fit, load_state
-from training.visual_data import KINDS, Faces, PairBatches, Studio, hashed, held_out, usable
+from training.pretrained import IMAGENET, LITE0, pretrain
+from training.runtime import Runtime
+from training.visual_data import (
+    KINDS,
+    Faces,
+    PairBatches,
+    Studio,
+    hashed,
+    held_out,
+    training_faces,
+)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Model arguments, pairs a batch, schedule, held-out pairs scored while training."""
+    """Model arguments, pairs a batch, schedule, held-out pairs scored while training.
+
+    `start`: what the backbone's weights are before the first step (see `training.pretrained`),
+    None for random ones. `soft`: labels are so far from 0 and 1.
+    """
 
     model: dict[str, Any]
     schedule: Schedule
     pairs: int = 16
     watched: int = 192
+    start: str | None = None
+    soft: float = 0.02
 
 
-SMALL_NET = {
-    "backbone": "resnet10t",
-    "backbone_args": {
-        "channels": [24, 48, 96, 160],
-        "stem_width": 12,
-        "zero_init_last": False,  # blocks that start as nothing cost a short training its start
-    },
-    "size": 128,
-    "stem_pool": False,
-    "dropout": 0.1,
-}
 CONFIGS = {
-    # Half an hour to an hour on two cores (--threads 2 --bf16); 0.6 M parameters.
-    "small": Recipe(SMALL_NET, Schedule(steps=3900, lr=2e-3, warmup=50, evaluate_every=300)),
+    # An hour or so on one core; 3.4 M parameters.
+    "small": Recipe(
+        {"backbone": LITE0, "size": 128, "dropout": 0.2},
+        Schedule(steps=1500, lr=4e-4, warmup=50, weight_decay=0.02, evaluate_every=150),
+        start=IMAGENET,
+    ),
+    # For a GPU and a real data set; --backbone, --size and --start choose any timm net.
+    "big": Recipe(
+        {"backbone": "convnextv2_tiny", "size": 256, "dropout": 0.2},
+        Schedule(
+            steps=40_000,
+            lr=2e-4,
+            warmup=1000,
+            weight_decay=0.05,
+            ema=0.999,
+            evaluate_every=2000,
+            workers=8,
+        ),
+        pairs=32,
+        watched=2000,
+    ),
     # Two steps, to see that everything holds together.
     "debug": Recipe(
-        SMALL_NET | {"size": 64}, Schedule(steps=2, warmup=1, evaluate_every=1, workers=0), 4, 8
+        {
+            "backbone": "resnet10t",
+            "backbone_args": {"channels": [16, 16, 32, 32], "stem_width": 8},
+            "size": 64,
+        },
+        Schedule(steps=2, warmup=1, evaluate_every=1, workers=0),
+        pairs=4,
+        watched=8,
     ),
 }
 
@@ -74,23 +109,36 @@ class Crops:
         return Crops(self.faces[keep], self.table[keep].reset_index(drop=True))
 
 
-def train(prepared: Path, out: Path, recipe: Recipe, bf16: bool = False) -> dict[str, Any]:
+def train(
+    prepared: Path,
+    out: Path,
+    recipe: Recipe,
+    painters: Path | None = None,
+    runtime: Runtime | None = None,
+) -> dict[str, Any]:
     """Train, then score held-out people and true fakes with the best weights.
 
     Writes best.safetensors, log.jsonl, heldout.csv and metrics.json into `out`; returns what
-    metrics.json holds. `bf16`: mixed precision, faster on CPUs that have avx512_bf16 or AMX.
+    metrics.json holds. Without `painters` (a folder that `training.painters` made) no forgery is
+    painted by a decoder.
     """
+    runtime = runtime or Runtime()
     faces = Faces.load(prepared)
-    train_rows = (faces.table["split"] == "train") & (faces.table["label"] == 0)
-    real = faces.where(train_rows.to_numpy())
-    kept = real.where(usable(real))
+    kept, size = training_faces(faces), recipe.model["size"]
     aside = held_out(kept)
-    studio = Studio(kept.where(~aside), recipe.model["size"])
-    mine = pseudo_crops(Studio(kept.where(aside), studio.size))
-    theirs = true_crops(faces.where((faces.table["split"] == "dev").to_numpy()), studio.size)
+    fakes = faces.where((faces.table["split"] == "train") & (faces.table["label"] == 1))
+    studio = Studio(
+        kept.where(~aside),
+        size,
+        Painters(painters) if painters else None,
+        fakes.where(~held_out(fakes)),
+    )
+    mine = pseudo_crops(Studio(kept.where(aside), size, studio.painters))
+    theirs = true_crops(faces.where((faces.table["split"] != "train").to_numpy()), size)
     print(
-        f"{len(real)} real faces, {len(kept)} usable; held out: {int(aside.sum())} of "
-        f"{kept.table['group'][aside].nunique()} people; {len(theirs.table)} dev crops",
+        f"{len(kept)} usable real faces and {len(fakes)} true fakes; held out: "
+        f"{int(aside.sum())} of {kept.table['group'][aside].nunique()} people; "
+        f"{len(theirs.table)} crops of other splits",
         flush=True,
     )
     watched = mine.where(np.arange(len(mine.table)) < 2 * recipe.watched)
@@ -98,17 +146,23 @@ def train(prepared: Path, out: Path, recipe: Recipe, bf16: bool = False) -> dict
     choose = theirs.where((early & (theirs.table["half"] == "choose")).to_numpy())
 
     torch.manual_seed(0)
+    net = VisualNet(**recipe.model)
+    if recipe.start:
+        pretrain(net.backbone, recipe.model["backbone"], recipe.start)
     fit(
-        VisualNet(**recipe.model).to(memory_format=torch.channels_last),
-        PairBatches(studio, recipe.pairs, recipe.schedule.steps),
-        pair_loss(bf16),
+        net.to(memory_format=torch.channels_last),
+        PairBatches(studio, recipe.pairs, recipe.schedule.batches(runtime.world)),
+        pair_loss(recipe.soft),
         lambda model: watch(model, watched, choose),
         recipe.schedule,
         out,
         recipe.model,
+        runtime,
     )
+    if not runtime.chief:
+        return {}
     state, config = load_state(out / "best.safetensors")
-    best = VisualNet(**config).eval()
+    best = VisualNet(**config).eval().to(runtime.device)
     best.load_state_dict(state)
     scored = pd.concat([scores(best, mine), scores(best, theirs)], ignore_index=True)
     columns = ["path", "group", "source", "label", "logit"]
@@ -118,14 +172,16 @@ def train(prepared: Path, out: Path, recipe: Recipe, bf16: bool = False) -> dict
     return metrics
 
 
-def pair_loss(bf16: bool) -> Callable[[nn.Module, tuple[Tensor, Tensor]], Tensor]:
-    """Binary cross-entropy of a batch (faces uint8 [N, H, W, 3], labels float32 [N])."""
+def pair_loss(soft: float) -> Callable[[nn.Module, tuple[Tensor, Tensor]], Tensor]:
+    """Binary cross-entropy of a batch (faces uint8 [N, H, W, 3], labels float32 [N]); labels are
+    `soft` away from 0 and 1, since some forgeries can hardly be seen.
+    """
 
     def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         faces, labels = batch
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            logit, _ = model(faces)
-        return nn.functional.binary_cross_entropy_with_logits(logit.float(), labels)
+        logit, _ = model(faces)
+        wanted = soft + (1 - 2 * soft) * labels
+        return nn.functional.binary_cross_entropy_with_logits(logit.float(), wanted)
 
     return loss
 
@@ -179,8 +235,9 @@ def true_crops(faces: Faces, size: int) -> Crops:
 @torch.inference_mode()
 def scores(model: nn.Module, crops: Crops) -> pd.DataFrame:
     """The crops' table with a column `logit`."""
+    device = next(model.parameters()).device
     batches = torch.from_numpy(crops.faces).split(64)
-    logits = [model(batch)[0].numpy() for batch in batches if len(batch)]
+    logits = [model(batch.to(device))[0].cpu().numpy() for batch in batches if len(batch)]
     return crops.table.assign(logit=np.concatenate(logits) if logits else np.empty(0))
 
 
@@ -241,18 +298,43 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--prepared", type=Path, required=True, help="folder with faces.csv")
     parser.add_argument("--out", type=Path, required=True, help="folder to write, or to resume")
+    parser.add_argument("--painters", type=Path, help="folder that training.painters made")
     parser.add_argument("--config", choices=sorted(CONFIGS), default="small")
     parser.add_argument("--steps", type=int, help="instead of the configuration's")
-    parser.add_argument("--threads", type=int, default=1, help="for torch")
-    parser.add_argument("--bf16", action="store_true", help="mixed precision")
+    parser.add_argument("--backbone", help="any timm backbone, instead of the configuration's")
+    parser.add_argument("--size", type=int, help="side of the crops in pixels, likewise")
+    parser.add_argument("--pairs", type=int, help="real and fake faces a batch, likewise")
+    parser.add_argument(
+        "--start", help="the backbone's first weights: imagenet, none, or a safetensors file"
+    )
+    Runtime.add_arguments(parser)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
     cv2.setNumThreads(1)
-    recipe = CONFIGS[options.config]
+    recipe = chosen(CONFIGS[options.config], options)
+    try:
+        with Runtime.from_options(options).started() as runtime:
+            metrics = train(options.prepared, options.out, recipe, options.painters, runtime)
+    except (FileNotFoundError, ModuleNotFoundError, ValueError) as error:
+        sys.exit(f"training.visual: {error}")
+    if metrics:
+        print(json.dumps(metrics, indent=2))
+
+
+def chosen(recipe: Recipe, options: argparse.Namespace) -> Recipe:
+    """The recipe with what the command line says otherwise."""
     if options.steps:
         recipe = replace(recipe, schedule=replace(recipe.schedule, steps=options.steps))
-    metrics = train(options.prepared, options.out, recipe, options.bf16)
-    print(json.dumps(metrics, indent=2))
+    if options.backbone:
+        # The arguments and weights were those of the configuration's own backbone.
+        model = {k: v for k, v in recipe.model.items() if k != "backbone_args"}
+        recipe = replace(recipe, model=model | {"backbone": options.backbone}, start=None)
+    if options.size:
+        recipe = replace(recipe, model=recipe.model | {"size": options.size})
+    if options.pairs:
+        recipe = replace(recipe, pairs=options.pairs)
+    if options.start:
+        recipe = replace(recipe, start=None if options.start == "none" else options.start)
+    return recipe
 
 
 if __name__ == "__main__":

@@ -21,7 +21,9 @@ from torch.utils.data import Dataset
 
 from avfake.crops import box_size, face_crop
 from training.augment_picture import augment
+from training.fakes.painter import Painters
 from training.fakes.visual import Face, distort, face_frame, self_blend, swap
+from training.shards import read_picture
 
 Generator = np.random.Generator
 
@@ -45,6 +47,13 @@ PORTRAITS = "faces/"
 SMALLEST, DULLEST, FAINTEST = 48, 20.0, 0.8
 """Training faces need this many pixels a side, this much detail (see `detail`), and a finder this
 sure of them: drawings, masks and faces half out of the picture mostly score lower."""
+TIGHT = 0.3
+"""Odds that a face is cut as close as published crops are."""
+PAINTED, REPAINTED = 0.2, 0.05
+"""Odds that the face laid into a forgery was painted by a decoder, and that the whole picture was
+(see `training.fakes.painter`)."""
+TRUE_FAKES = 0.5
+"""Share of the pairs that hold a true fake, where the data set has some to train on."""
 WORN = 0.7
 """Odds, in the end, that a pair goes through codecs, blur, noise and another framing."""
 HELD_OUT = 5
@@ -87,10 +96,7 @@ class Faces:
 
         Raises FileNotFoundError when the picture is missing or no picture.
         """
-        path = self.root / self.table["path"].iat[index]
-        picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-        if picture is None:
-            raise FileNotFoundError(f"cannot read the picture {path}")
+        picture = read_picture(self.root, self.table["path"].iat[index])
         box, points = self.places[index, :4], self.places[index, 4:].reshape(5, 2)
         shrink = tallest / (box[3] - box[1])
         if shrink < 1:
@@ -127,11 +133,26 @@ def usable(faces: Faces) -> np.ndarray:
     return keep
 
 
+def training_faces(faces: Faces) -> Faces:
+    """The real faces of the training split that are good enough to forge."""
+    real = faces.where((faces.table["split"] == "train") & (faces.table["label"] == 0))
+    return real.where(usable(real))
+
+
 class Studio:
     """Draws faces from a pack of real ones and makes a pseudo-fake of each."""
 
-    def __init__(self, faces: Faces, size: int) -> None:
-        self.faces, self.size = faces, size
+    def __init__(
+        self,
+        faces: Faces,
+        size: int,
+        painters: Painters | None = None,
+        fakes: Faces | None = None,
+    ) -> None:
+        """`faces` are real. `painters` paint some of the forgeries; `fakes` are true ones, each
+        shown beside a real face of its own group where there is one.
+        """
+        self.faces, self.size, self.painters, self.fakes = faces, size, painters, fakes
         table = faces.table
         self.groups = table["group"].to_numpy()
         portrait = table["source"].str.startswith(PORTRAITS).to_numpy()
@@ -144,6 +165,10 @@ class Studio:
             for kind in (portrait, ~portrait)
         ]
         self.poses = np.stack([_pose(place) for place in faces.places])
+        self.fake_pools: list[np.ndarray] = []
+        if fakes is not None and len(fakes):
+            rows = fakes.table.index.to_series().groupby(fakes.table["clip"].to_numpy())
+            self.fake_pools = [clip.to_numpy() for _, clip in rows]
 
     def draw(self, rng: Generator) -> int:
         """A row: a frame of video with the odds VIDEO_SHARE, then one of its people, then one."""
@@ -168,28 +193,65 @@ class Studio:
             # The original may itself be soft, sharpened or recoloured: only a face unlike its
             # surroundings is a fake.
             face = face._replace(picture=distort(face.picture, rng, 0.7))
-        if augmented and rng.random() < 0.12:
+        if augmented and rng.random() < TIGHT:
             face = _tighten(face, rng)
-        family, name = kind.split("-")
-        if family == "self":
-            fake = self_blend(*face, rng, region=name, strength=strength)
-        else:
-            donor = self.faces.read(self.donor(index, rng), tallest)
-            region = SWAPPED[rng.integers(len(SWAPPED))]
-            fake = swap(*face, rng, donor, region, strength, poisson=name == "poisson")
+        fake = self._forge(index, face, rng, strength, kind, tallest)
         box = jitter(face.box, rng)
+        return self._crops([(face.picture, box), (fake, box)], rng, augmented)
+
+    def true_pair(self, rng: Generator, augmented: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        """(real, fake) crops as `pair`, of a true fake and of a real face of its group."""
+        assert self.fakes is not None
+        rows = self.fake_pools[rng.integers(len(self.fake_pools))]
+        fake = int(rng.choice(rows))
+        own = np.flatnonzero(self.groups == self.fakes.table["group"].iat[fake])
+        real = int(rng.choice(own)) if len(own) else self.draw(rng)
+        faces = [self.faces.read(real), self.fakes.read(fake)]
+        places = [(face.picture, jitter(face.box, rng)) for face in faces]
+        return self._crops(places, rng, augmented)
+
+    def _crops(
+        self, places: list[tuple[np.ndarray, np.ndarray]], rng: Generator, augmented: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Cut (picture, box) real and fake, then treat both alike."""
         if not augmented:
             way = rng.choice([-1, 1])  # mirrored or not, both alike
-            real, fake = (face_crop(p, box, self.size)[:, ::way] for p in (face.picture, fake))
+            real, fake = (face_crop(*place, self.size)[:, ::way] for place in places)
             return real, fake
         # Codecs see the video's own pixels, not the crop's.
         side = round(self.size * rng.uniform(0.75, 1.4)) if rng.random() < 0.5 else self.size
         seed = int(rng.integers(2**63))
         real, fake = (
-            augment(face_crop(picture, box, side), np.random.default_rng(seed))
-            for picture in (face.picture, fake)
+            augment(face_crop(*place, side), np.random.default_rng(seed)) for place in places
         )
         return self._sized(real), self._sized(fake)
+
+    def _forge(
+        self,
+        index: int,
+        face: Face,
+        rng: Generator,
+        strength: float,
+        kind: str,
+        tallest: float,
+    ) -> np.ndarray:
+        chance = rng.random()
+        painted = self.painters is not None and chance < PAINTED
+        if self.painters is not None and chance > 1 - REPAINTED:
+            return self.painters.repaint(face.picture, face.box, rng)
+        family, name = kind.split("-")
+        if family == "self":
+            source = self._painted(face, rng) if painted else None
+            return self_blend(*face, rng, name, strength, source)
+        donor = self.faces.read(self.donor(index, rng), tallest)
+        if painted:
+            donor = donor._replace(picture=self._painted(donor, rng))
+        region = SWAPPED[rng.integers(len(SWAPPED))]
+        return swap(*face, rng, donor, region, strength, poisson=name == "poisson")
+
+    def _painted(self, face: Face, rng: Generator) -> np.ndarray:
+        assert self.painters is not None
+        return self.painters.repaint(face.picture, face.box, rng)
 
     def _sized(self, crop: np.ndarray) -> np.ndarray:
         if len(crop) == self.size:
@@ -201,9 +263,9 @@ class Studio:
 class PairBatches(Dataset):
     """Item i is the batch of step i: faces uint8 [2 P, size, size, 3], labels float32 [2 P].
 
-    It begins with strong forgeries as they were made. Over the first third of `steps` come
-    weaker ones, over the first half more and more that went through codecs, blur and noise: from
-    random weights, a net that starts on subtle or worn ones learns nothing for long.
+    It begins with strong forgeries as they were made. Over the first sixth of `steps` come
+    weaker ones, over the first quarter more and more that went through codecs, blur and noise: a
+    net that starts on subtle or worn ones learns nothing for long.
     """
 
     def __init__(self, studio: Studio, pairs: int, steps: int, seed: int = 0) -> None:
@@ -214,29 +276,30 @@ class PairBatches(Dataset):
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng([self.seed, step])
-        ease = max(0.0, 1 - 3 * step / self.steps)
+        ease = max(0.0, 1 - 6 * step / self.steps)
         weakest, strongest = 0.4 + 0.6 * ease, 1.0 + 0.8 * ease
-        worn = WORN * min(1.0, 2 * step / self.steps)
+        worn = WORN * min(1.0, 4 * step / self.steps)
         pairs = [
-            self.studio.pair(
-                self.studio.draw(rng),
-                rng,
-                rng.uniform(weakest, strongest),
-                str(kind),
-                augmented=rng.random() < worn,
-            )
+            self._pair(rng, rng.uniform(weakest, strongest), str(kind), rng.random() < worn)
             for kind in rng.choice(list(KINDS), size=self.pairs, p=list(KINDS.values()))
         ]
         real, fake = (np.stack(crops) for crops in zip(*pairs, strict=True))
         labels = torch.cat([torch.zeros(self.pairs), torch.ones(self.pairs)])
         return torch.from_numpy(np.concatenate([real, fake])), labels
 
+    def _pair(
+        self, rng: Generator, strength: float, kind: str, augmented: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if self.studio.fake_pools and rng.random() < TRUE_FAKES:
+            return self.studio.true_pair(rng, augmented)
+        return self.studio.pair(self.studio.draw(rng), rng, strength, kind, augmented)
+
 
 def jitter(box: np.ndarray, rng: Generator) -> np.ndarray:
-    """The box scaled by up to 12 % and moved by up to 8 %, as other finders and trackers do."""
+    """The box scaled by 0.8 to 1.15 and moved by up to 8 %, as other finders and trackers do."""
     centre = np.array([box[0] + box[2], box[1] + box[3]]) / 2
     centre = centre + rng.uniform(-0.08, 0.08, 2) * box_size(box)
-    half = np.array([box[2] - box[0], box[3] - box[1]]) / 2 * rng.uniform(0.88, 1.12)
+    half = np.array([box[2] - box[0], box[3] - box[1]]) / 2 * rng.uniform(0.8, 1.15)
     return np.concatenate([centre - half, centre + half])
 
 

@@ -30,13 +30,13 @@ class VisualNet(nn.Module):
 
     def __init__(
         self,
-        backbone: str = "resnet10t",
+        backbone: str = "tf_efficientnet_lite0",
         backbone_args: Mapping[str, Any] | None = None,
         size: int = 128,
         stem_pool: bool = True,
         dropout: float = 0.0,
-        mean: float = 0.45,
-        std: float = 0.25,
+        mean: float = 0.5,
+        std: float = 0.5,
     ) -> None:
         super().__init__()
         self.size, self.mean, self.std = size, mean, std

@@ -9,7 +9,11 @@ import torch
 
 from avfake.models.visual import VisualNet
 
-TINY = {"backbone_args": {"channels": [8, 8, 16, 16], "stem_width": 8}, "size": 64}
+TINY = {
+    "backbone": "resnet10t",
+    "backbone_args": {"channels": [8, 8, 16, 16], "stem_width": 8},
+    "size": 64,
+}
 
 
 @pytest.fixture(scope="module")

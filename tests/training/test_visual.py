@@ -30,6 +30,7 @@ from training.visual_data import (
 BOX = np.array([86.0, 65.0, 176.0, 190.0])
 POINTS = np.array([[112.0, 112.0], [153.0, 110.0], [135.0, 135.0], [117.0, 156.0], [153.0, 155.0]])
 MODEL = {
+    "backbone": "resnet10t",
     "backbone_args": {"channels": [8, 16, 16, 16], "stem_width": 8, "zero_init_last": False},
     "size": 48,
     "stem_pool": False,
@@ -148,15 +149,15 @@ def test_jitter_keeps_the_face_in_the_box() -> None:
     rng = np.random.default_rng(0)
     boxes = np.stack([jitter(BOX, rng) for _ in range(200)])
     scale = np.array([box_size(box) for box in boxes]) / box_size(BOX)
-    assert 0.88 <= scale.min() < 0.92
-    assert 1.08 < scale.max() <= 1.12
+    assert 0.8 <= scale.min() < 0.84
+    assert 1.11 < scale.max() <= 1.15
     shift = (boxes[:, :2] + boxes[:, 2:] - BOX[:2] - BOX[2:]) / 2 / box_size(BOX)
     assert 0.07 < np.abs(shift).max() <= 0.08
 
 
 def test_a_few_steps_learn(studio: Studio) -> None:
     torch.manual_seed(0)
-    net, loss = VisualNet(**MODEL), pair_loss(bf16=False)
+    net, loss = VisualNet(**MODEL), pair_loss(soft=0.0)
     optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3)
     batch = PairBatches(studio, pairs=8, steps=100)[0]
     values = []

@@ -69,15 +69,19 @@ def self_blend(
     rng: Generator,
     region: str = "face",
     strength: float = 1.0,
+    painted: np.ndarray | None = None,
 ) -> np.ndarray:
     """The picture with one region of its face laid on itself, changed and moved a little.
 
     `region` is a key of REGIONS; `strength` scales the changes: 1 is as strong as the paper's, up
-    to 2 serves to begin with. Pixels outside the region's soft mask stay exactly as they were.
+    to 2 serves to begin with. `painted`: the same picture as a generator paints it, which needs no
+    other change. Pixels outside the region's soft mask stay exactly as they were.
     """
     mask = region_mask(picture.shape[:2], box, points, rng, region)
     for _ in range(4):
-        source = distort(picture, rng, strength)
+        source = picture if painted is None else painted
+        if painted is None or rng.random() < 0.5:
+            source = distort(source, rng, strength)
         source = _move(source, box, rng, strength, moving=region in MOVING)
         fake = paste(picture, source, mask, _ratio(rng, strength), poisson=rng.random() < 0.1)
         if _visible(picture, fake, mask):
