@@ -158,7 +158,9 @@ def _cut(
     )
     run(job, sources, workers, TIMEOUT, "cut")
     more = [] if loose else SHARD_COLUMNS
-    clips = {row["path"]: row for row in pictured.to_dict("records")}
+    kept = pictured[["path", *LABELS, "segments", "group", "split", "dataset", "method"]]
+    # Tuples, not a dict a clip: sets of two million clips exist.
+    clips = {row.path: row for row in kept.itertuples(index=False)}
     counts = {}
     for name, columns in (("faces", FACE_COLUMNS), ("tracks", TRACK_COLUMNS)):
         rows = (
@@ -177,23 +179,25 @@ def _cut(
     ]
 
 
-def _described(row: dict[str, Any], clip: dict[str, Any], table: str) -> dict[str, Any]:
+def _described(row: dict[str, Any], clip: Any, table: str) -> dict[str, Any]:
     """The row with what the manifest says of its clip."""
-    label = picture_label(clip, row["time"]) if table == "faces" else clip["label"]
-    known = {"split": clip["split"], "group": clip["group"], "source": clip["dataset"]}
-    known |= {"method": clip["method"], "label": _number(label)}
-    return row | known | {name: _number(clip[name]) for name in LABELS[1:]}
+    label = clip.label
+    if table == "faces":
+        label = picture_label(clip.label_visual, clip.segments, row["time"])
+    known = {"split": clip.split, "group": clip.group, "source": clip.dataset}
+    known |= {"method": clip.method, "label": _number(label)}
+    return row | known | {name: _number(getattr(clip, name)) for name in LABELS[1:]}
 
 
-def picture_label(clip: dict[str, Any], time: float) -> float:
-    """Whether the picture at `time` seconds is forged, by its clip's row of the manifest.
+def picture_label(visual: float, segments: str, time: float) -> float:
+    """Whether the picture at `time` seconds is forged, by its clip's label_visual and segments.
 
     NaN: unknown, as beside the forged seconds of a clip, where it went through the same tools.
     """
-    segments = json.loads(clip["segments"])
-    if clip["label_visual"] == 1 and segments:
-        return 1.0 if any(start <= time <= end for start, end in segments) else UNKNOWN
-    return float(clip["label_visual"])
+    forged = json.loads(segments)
+    if visual == 1 and forged:
+        return 1.0 if any(start <= time <= end for start, end in forged) else UNKNOWN
+    return visual
 
 
 def _number(value: float) -> int | str:

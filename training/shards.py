@@ -68,10 +68,12 @@ def read_track(root: Path, path: str) -> tuple[np.ndarray, np.ndarray]:
             return file["faces"], file["sound"]
         ends, coded = file["ends"], file["coded"]
         starts = np.concatenate([[0], ends[:-1]])
-        pictures = [
-            cv2.imdecode(coded[start:end], cv2.IMREAD_GRAYSCALE)
-            for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
-        ]
+        pictures = []
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+            picture = cv2.imdecode(coded[start:end], cv2.IMREAD_GRAYSCALE)
+            if picture is None:
+                raise FileNotFoundError(f"cannot read the track {root / path}")
+            pictures.append(picture)
         return np.stack(pictures), file["sound"].astype(np.float32) / 32767
 
 

@@ -260,11 +260,10 @@ def test_pictures_of_a_fake_are_fake_only_within_its_forged_seconds(sharded: Pat
     assert (fake["label"][inside] == 1).all()
     assert fake["label"][~inside].isna().all()
     assert (rows["label"][rows["clip"] == "real.mp4"] == 0).all()
-    clip = {"label_visual": 1.0, "segments": "[[1.0, 1.7]]"}
-    assert [picture_label(clip, t) for t in (1.0, 1.7)] == [1.0, 1.0]
-    assert np.isnan(picture_label(clip, 1.8))
-    assert picture_label(clip | {"segments": "[]"}, 1.8) == 1.0
-    assert picture_label(clip | {"label_visual": 0.0}, 1.2) == 0.0
+    assert [picture_label(1.0, "[[1.0, 1.7]]", time) for time in (1.0, 1.7)] == [1.0, 1.0]
+    assert np.isnan(picture_label(1.0, "[[1.0, 1.7]]", 1.8))
+    assert picture_label(1.0, "[]", 1.8) == 1.0
+    assert picture_label(0.0, "[[1.0, 1.7]]", 1.2) == 0.0
 
 
 def test_missing_and_broken_files_are_told(sharded: Path) -> None:

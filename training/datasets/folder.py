@@ -111,14 +111,16 @@ def _entry(
     seen = UNKNOWN if suffix in SOUND or (fake and suffix not in IMAGE) else fake
     heard = UNKNOWN if suffix in IMAGE or (fake and suffix not in SOUND) else fake
     both = UNKNOWN if fake or suffix in SOUND | IMAGE else 0
-    labels = {"visual": seen, "audio": heard, "lipsync": both} | (told or {})
+    told = told or {}
     return Entry(
         path=path,
         label=fake,
+        visual=told.get("visual", seen),
+        audio=told.get("audio", heard),
+        lipsync=told.get("lipsync", both),
         people=people,
         segments=segments,
         split=split,
         method=method if fake else "",
         more={"original": original},
-        **labels,
     )

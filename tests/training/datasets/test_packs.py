@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from tests.training.datasets.trees import labels, rows, write
-from training.datasets.packs import person, prepare
+from training.datasets.packs import LEFT_OUT, person, prepare
 from training.manifest import DatasetError
 
 HEADER = "path\tsplit\tkind\tlabel\tgroup\tsource\tlicence\tbytes"
@@ -45,3 +46,17 @@ def test_other_folders_are_refused_in_one_sentence(tmp_path: Path) -> None:
     write(tmp_path, "SOURCES.tsv", ["path\tsplit"])
     with pytest.raises(DatasetError, match=r"lacks the columns group, kind, label"):
         prepare(tmp_path)
+
+
+def test_drawn_and_retouched_portraits_are_left_out(tmp_path: Path) -> None:
+    listed = pd.read_csv(LEFT_OUT)
+    assert listed["path"].is_unique
+    assert listed["why"].str.len().gt(0).all()
+    portrait = listed["path"].iloc[0]
+    lines = [HEADER, f"{portrait}\ttrain\tface\treal\thumans-x\t\t\t1"]
+    lines.append("faces/humans/kept.jpg\ttrain\tface\treal\thumans-y\t\t\t1")
+    write(tmp_path, "SOURCES.tsv", [*lines, ""])
+    for path in (portrait, "faces/humans/kept.jpg"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    assert list(rows(prepare(tmp_path))) == ["faces/humans/kept.jpg"]
