@@ -282,6 +282,20 @@ def save(manifest: Manifest, path: Path) -> None:
     part.replace(path)
 
 
+def open_prepared(prepared: Path) -> Manifest:
+    """The manifest in a folder that `training.prepare` made. Raises DatasetError.
+
+    `manifest.root / path` is a clip's file; a recipe of sound takes the rows whose `label_audio`
+    is not empty.
+    """
+    note = prepared / "dataset.json"
+    if not note.is_file():
+        raise DatasetError(f"{prepared} was not made by training.prepare: it has no dataset.json.")
+    facts = json.loads(note.read_text())
+    table = load(prepared / "manifest.csv")
+    return Manifest(facts["dataset"], Path(facts["root"]), table, apart=facts["apart"])
+
+
 def load(path: Path) -> pd.DataFrame:
     """The checked table of a manifest.csv. Raises DatasetError."""
     if not path.is_file():

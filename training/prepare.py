@@ -8,8 +8,8 @@ models are trained on (PACKS/SOURCES.tsv). Written to OUT are
 
 - `manifest.csv`: a row a clip (see training/manifest.py; for sets of sound only this is all);
 - `faces.csv` and `tracks.csv`: a row for each face picture and each track (see training/cut.py)
-  with its clip's labels, and the files themselves: in `shards/*.tar` as JPEG, of packs in the
-  folders `faces` and `tracks` as PNG. `training.shards` reads both;
+  whose label is known, with its clip's labels, and the files themselves: in `shards/*.tar` as JPEG,
+  of packs in the folders `faces` and `tracks` as PNG. `training.shards` reads both;
 - `skipped.csv`: what could not be used, and why; files that are listed but missing are in it.
 
 Where a set names the original of a fake but not what was forged, the two are compared first
@@ -85,6 +85,7 @@ def _claim(out: Path, manifest: Manifest, finder: str) -> None:
     mine = {
         "dataset": manifest.name,
         "root": str(manifest.root.resolve()),
+        "apart": manifest.apart,
         "finder": finder,
     }
     note = out / "dataset.json"
@@ -143,7 +144,8 @@ def _cut(
 ) -> list[dict[str, Any]]:
     """Cut all files that may show a face; write the indexes; return the rows of skipped.csv."""
     table = manifest.table
-    pictured = table[~table["path"].map(is_sound)]
+    # No recipe trains on clips put aside, nor judges by them.
+    pictured = table[~table["path"].map(is_sound) & (table["split"] != "aside")]
     if pictured.empty:
         print(f"{len(table)} files of sound: manifest.csv is all that they need")
         return []
@@ -169,7 +171,8 @@ def _cut(
             for row in record["rows"].get(name, ())
             if row["clip"] in clips
         )
-        counts[name] = _write(out / f"{name}.csv", columns + more, rows)
+        known = (row for row in rows if row["label"] != "")
+        counts[name] = _write(out / f"{name}.csv", columns + more, known)
     print(f"{counts['faces']} face pictures and {counts['tracks']} tracks of {len(clips)} files")
     return [
         row

@@ -29,7 +29,7 @@ from tests.clips import (  # noqa: E402
 )
 from tests.training.voices import voice  # noqa: E402
 from training.datasets import dfdc, folder, packs  # noqa: E402
-from training.manifest import load  # noqa: E402
+from training.manifest import DatasetError, load, open_prepared  # noqa: E402
 from training.prepare import (  # noqa: E402
     FACE_COLUMNS,
     SAMPLES_PER_PICTURE,
@@ -257,13 +257,24 @@ def test_pictures_of_a_fake_are_fake_only_within_its_forged_seconds(sharded: Pat
     fake = rows[rows["clip"] == "fake.mp4"]
     inside = fake["time"].between(1.0, 1.7)
     assert inside.any()
-    assert (fake["label"][inside] == 1).all()
-    assert fake["label"][~inside].isna().all()
+    assert (fake["label"] == 1).all()
+    assert inside.all()  # beside them the label is unknown
     assert (rows["label"][rows["clip"] == "real.mp4"] == 0).all()
+    assert not rows["label"].isna().any()
     assert [picture_label(1.0, "[[1.0, 1.7]]", time) for time in (1.0, 1.7)] == [1.0, 1.0]
     assert np.isnan(picture_label(1.0, "[[1.0, 1.7]]", 1.8))
     assert picture_label(1.0, "[]", 1.8) == 1.0
     assert picture_label(0.0, "[[1.0, 1.7]]", 1.2) == 0.0
+
+
+def test_the_visual_recipe_reads_shards(sharded: Path) -> None:
+    pytest.importorskip("torch")
+    from training.visual_data import Faces
+
+    faces = Faces.load(sharded)
+    picture, box, _ = faces.read(0)
+    assert picture.dtype == np.uint8
+    assert box[2] <= picture.shape[1]
 
 
 def test_missing_and_broken_files_are_told(sharded: Path) -> None:
@@ -337,7 +348,11 @@ def test_sound_needs_a_manifest_and_nothing_else(
         (tmp_path / "root" / name).touch()
     prepare(folder.prepare(tmp_path / "root"), tmp_path / "out")
     assert "2 files of sound" in capsys.readouterr().out
-    assert len(load(tmp_path / "out/manifest.csv")) == 2
+    manifest = open_prepared(tmp_path / "out")
+    assert all((manifest.root / path).is_file() for path in manifest.table["path"])
+    assert sorted(manifest.table["label_audio"]) == [0, 1]
+    with pytest.raises(DatasetError, match=r"has no dataset.json"):
+        open_prepared(tmp_path)
     assert not (tmp_path / "out/faces.csv").exists()
 
 
