@@ -25,7 +25,14 @@ from avfake.media import Clip
 from avfake.tracks import SEARCH_EVERY, Stretch, Tracker, blocks
 from avfake.types import FRAME_RATE, SAMPLE_RATE, Detection
 from training.batches import Outcome
-from training.shards import encode_picture, encode_small_track, encode_track
+from training.shards import (
+    FAIR,
+    FINE,
+    encode_jpeg,
+    encode_png,
+    encode_small_track,
+    encode_track,
+)
 
 FACE_CONTEXT = 2.2  # side of a stored face picture, in box sizes
 FACE_LONGEST = 320  # pixels
@@ -105,7 +112,7 @@ class Cutter:
                     side = TRACK_CONTEXT * box_size(box) / picture.scale
                     x, y = (box[:2] + box[2:]) / 2 / picture.scale
                     small = cut(picture.luma, (x, y), side, TRACK_SIZE)
-                    kept = small if self.exact else encode_picture(small, ".jpg")
+                    kept = small if self.exact else encode_jpeg(small, FAIR)
                     grey.setdefault(stretch.track, []).append(kept)
                 last = stretch.pictures[-1]
                 if not stretch.found[-1] or last.colour is None:
@@ -156,7 +163,7 @@ class Cutter:
             **dict(zip(BOX, (round(float(v), 2) for v in corners.ravel()), strict=True)),
             **dict(zip(POINTS, points, strict=True)),
         }
-        return row, encode_picture(part, suffix)
+        return row, encode_png(part) if self.exact else encode_jpeg(part, FINE)
 
 
 def _tracked(clip: Clip, tracker: Tracker) -> Iterator[list[Stretch]]:

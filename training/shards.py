@@ -23,11 +23,9 @@ import cv2
 import numpy as np
 
 IN_SHARD = re.compile(r"(.+\.tar):(\d+):(\d+)")
-JPEG = [
-    *(cv2.IMWRITE_JPEG_QUALITY, 95),
-    *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
-]
-"""A third of a PNG's bytes. Colour at full size: forgeries show in it."""
+FINE, FAIR = 95, 85
+"""JPEG qualities: of face pictures (a third of a PNG's bytes), and of the many pictures of tracks,
+which show how lips move and need not show traces of forgery."""
 
 
 def read_bytes(root: Path, path: str) -> bytes:
@@ -77,11 +75,18 @@ def read_track(root: Path, path: str) -> tuple[np.ndarray, np.ndarray]:
         return np.stack(pictures), file["sound"].astype(np.float32) / 32767
 
 
-def encode_picture(picture: np.ndarray, suffix: str) -> bytes:
-    """`picture` uint8 RGB [H, W, 3] or grey [H, W] as ".png" (exact) or ".jpg" (small)."""
+def encode_png(picture: np.ndarray) -> bytes:
+    """`picture` uint8 RGB [H, W, 3], exact."""
+    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def encode_jpeg(picture: np.ndarray, quality: int) -> bytes:
+    """`picture` uint8 RGB [H, W, 3] or grey [H, W]. Colour at full size: forgeries show in it."""
     if picture.ndim == 3:
         picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(suffix, picture, JPEG if suffix == ".jpg" else [])[1].tobytes()
+    sampling = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality, *sampling]
+    return cv2.imencode(".jpg", picture, options)[1].tobytes()
 
 
 def encode_track(faces: Sequence[np.ndarray], sound: np.ndarray) -> bytes:
