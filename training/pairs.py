@@ -21,13 +21,20 @@ from avfake.models.audio import WINDOW_SAMPLES
 from avfake.types import SAMPLE_RATE
 from avfake.windows import repeat_to
 from training.augment_sound import Journey
-from training.fakes.audio import splice, upsampling_images
+from training.fakes.audio import splice
 from training.speech import Utterance
 
 SHORTEST = int(1.5 * SAMPLE_RATE)
 """Samples that a cut keeps at least, where the utterance has them."""
-FROM_PACKS = 0.3
+FROM_PACKS = 0.5
 """Share of the pairs whose fake is of a generator of the packs."""
+WEIGHTS = {"twin-melgan": 10.0, "twin-world": 2.0}
+"""How often a way of making twins is drawn; 0.25 for those that are not named.
+
+Under-trained and simple vocoders roughen phase and pauses, well-trained ones clean them: drawn as
+often, the former taught that clean speech is real, and unseen generators were found less often
+than by chance (see EXPERIMENTS.md).
+"""
 
 
 class PairBatches(Dataset):
@@ -49,10 +56,8 @@ class PairBatches(Dataset):
         self.truths: dict[str, list[Utterance]] = {}
         for item in real:
             self.truths.setdefault(item.group, []).append(item)
-        self.twins: dict[str, list[Utterance]] = {}
-        for item in utterances:
-            if item.original is not None:
-                self.twins.setdefault(item.original, []).append(item)
+        self.originals = {item.path: item for item in real}
+        self.twins = _by_source([item for item in utterances if item.original in self.originals])
 
     def __len__(self) -> int:
         return self.steps
@@ -70,24 +75,33 @@ class PairBatches(Dataset):
         }
 
     def _pair(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, str]:
-        item, other = _draw(self.reals, rng), None
-        if self.fakes and rng.random() < FROM_PACKS:
+        if self.fakes and (not self.twins or rng.random() < FROM_PACKS):
             other = _draw(self.fakes, rng)
             truths = self.truths.get(other.group)
-            item = truths[rng.integers(len(truths))] if truths else item
-        elif rng.random() < 0.9 and item.path in self.twins:
-            twins = self.twins[item.path]
-            other = twins[rng.integers(len(twins))]
+            item = truths[rng.integers(len(truths))] if truths else _draw(self.reals, rng)
+        elif self.twins:
+            other = self._twin(rng)
+            item = self.originals[other.original]
+        else:
+            raise ValueError("no fakes to train on")
         version = int(rng.integers(len(item.versions)))
-        both = [x.sound(min(version, len(x.versions) - 1)) for x in (item, other or item)]
+        both = [x.sound(min(version, len(x.versions) - 1)) for x in (item, other)]
         real, fake = cut_alike(both[0], both[1], rng)
-        if other is None:
-            fake = upsampling_images(real, rng)
-        if (other is None or other.twin) and rng.random() < 0.15:
+        if other.twin and rng.random() < 0.15:
             fake = splice(real, fake, rng)
         journey = Journey.draw(rng, codecs=False)
         real, fake = (repeat_to(journey(sound), WINDOW_SAMPLES) for sound in (real, fake))
         return real, fake, item.speaker
+
+    def _twin(self, rng: np.random.Generator) -> Utterance:
+        """A way by its weight, then a source of real speech by the root of its size."""
+        ways = [*self.twins]
+        weights = np.array([WEIGHTS.get(way, 0.25) for way in ways])
+        made = self.twins[ways[rng.choice(len(ways), p=weights / weights.sum())]]
+        by_source: dict[str, list[Utterance]] = {}
+        for item in made:
+            by_source.setdefault(self.originals[item.original].source, []).append(item)
+        return _draw(by_source, rng)
 
 
 def cut_alike(

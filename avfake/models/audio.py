@@ -27,32 +27,23 @@ PATCH = 32
 FRAMES = WINDOW_SAMPLES // HOP
 
 
-class Spectra(nn.Module):
-    """What a mel spectrogram throws away: fine linear frequency, and phase.
+class LogSpectrum(nn.Module):
+    """Level-free log power spectrum, by convolution only (ONNX has no need of FFT).
 
-    sound: float32 [N, samples]; returns [N, 5, BINS, samples // HOP], independent of loudness:
-    log power, each bin with zero mean over time (a steady microphone, room or band limit colours
-    every frame alike and is taken out); cosine and sine of the phase's step to the next lower bin
-    (group delay: when in the frame the energy falls), and of its step from the frame before, less
-    the bin's own turn (instantaneous frequency). By convolutions only: ONNX has no need of FFT.
+    sound: float32 [N, samples]; returns [N, 1, BINS, samples // HOP], each bin with zero mean over
+    time: a steady microphone, room or band limit colours every frame alike and is taken out.
     """
-
-    CHANNELS = 5
 
     def __init__(self, floor: float = 1e-7) -> None:
         super().__init__()
         self.floor = floor
         n_fft = 2 * BINS
-        # Phase is told from the middle of the frame: a click there has no group delay.
-        time = torch.arange(n_fft, dtype=torch.float64) - BINS
+        time = torch.arange(n_fft, dtype=torch.float64)
         angle = 2 * torch.pi * torch.arange(BINS)[:, None] * time / n_fft
         taper = torch.hann_window(n_fft, periodic=True, dtype=torch.float64)
         basis = torch.cat([torch.cos(angle), -torch.sin(angle)]) * taper / taper.sum()
-        turn = 2 * torch.pi * torch.arange(BINS, dtype=torch.float64) * HOP / n_fft
-        # Constants of the front end: in the graph, not in the checkpoint.
+        # A constant of the front end: in the graph, not in the checkpoint.
         self.register_buffer("basis", basis.float()[:, None], persistent=False)
-        self.register_buffer("turn_cos", torch.cos(turn).float()[:, None], persistent=False)
-        self.register_buffer("turn_sin", torch.sin(turn).float()[:, None], persistent=False)
 
     def forward(self, sound: Tensor) -> Tensor:
         sound = sound - sound.mean(1, keepdim=True)
@@ -61,34 +52,8 @@ class Spectra(nn.Module):
         spare = 2 * BINS - HOP
         sound = nn.functional.pad(sound, (spare // 2, spare - spare // 2))
         real, imaginary = nn.functional.conv1d(sound[:, None], self.basis, stride=HOP).chunk(2, 1)
-        power = real.square() + imaginary.square() + self.floor
-        log = torch.log(power)
-        log = (log - log.mean(2, keepdim=True)) / 3.0
-        # Of length 1 where there is sound, near 0 where there is none.
-        real, imaginary = real / power.sqrt(), imaginary / power.sqrt()
-        # Towards the next lower bin, and towards the frame before as it would have turned by now.
-        lower = [_shifted(x, 1) for x in (real, imaginary)]
-        before = [_shifted(x, 2) for x in (real, imaginary)]
-        turned = (
-            before[0] * self.turn_cos - before[1] * self.turn_sin,
-            before[0] * self.turn_sin + before[1] * self.turn_cos,
-        )
-        steps = [
-            part
-            for other in (lower, turned)
-            for part in (
-                real * other[0] + imaginary * other[1],
-                imaginary * other[0] - real * other[1],
-            )
-        ]
-        return torch.stack([log, *steps], 1)
-
-
-def _shifted(x: Tensor, axis: int) -> Tensor:
-    """[N, bins, frames] one place on along `axis`, zeros first."""
-    return nn.functional.pad(x, (0, 0, 1, 0) if axis == 1 else (1, 0))[
-        :, : x.shape[1], : x.shape[2]
-    ]
+        log = torch.log(real.square() + imaginary.square() + self.floor)
+        return ((log - log.mean(2, keepdim=True)) / 3.0)[:, None]
 
 
 class AudioNet(nn.Module):
@@ -97,7 +62,7 @@ class AudioNet(nn.Module):
     `width`, `layers`, `heads`, `mlp` are the transformer's; `stem` the channels of the
     convolutions before it. `drop` is dropout before the answer; `mask` the share of bins and of
     frames that training hides at most (SpecAugment, Park et al. 2019), nothing is hidden in eval
-    mode. `phase` off leaves the log spectrum alone.
+    mode.
     """
 
     INPUTS: ClassVar[tuple[str, ...]] = ("sound",)
@@ -112,11 +77,10 @@ class AudioNet(nn.Module):
         stem: tuple[int, ...] = (16, 32, 64, 96),
         drop: float = 0.1,
         mask: float = 0.2,
-        phase: bool = True,
     ) -> None:
         super().__init__()
-        self.mask, self.phase = mask, phase
-        self.front = Spectra()
+        self.mask = mask
+        self.front = LogSpectrum()
         config = ASTConfig(
             hidden_size=width,
             num_hidden_layers=layers,
@@ -132,8 +96,7 @@ class AudioNet(nn.Module):
             attn_implementation="sdpa",
         )
         self.encoder = ASTModel(config)
-        channels = Spectra.CHANNELS if phase else 1
-        self.encoder.embeddings.patch_embeddings = _Patches(channels, [*stem], width)
+        self.encoder.embeddings.patch_embeddings = _Patches([*stem], width)
         nn.init.normal_(self.encoder.embeddings.position_embeddings, std=0.02)
         self.head = nn.Sequential(
             nn.LayerNorm(2 * width), nn.Dropout(drop), nn.Linear(2 * width, 1)
@@ -144,7 +107,6 @@ class AudioNet(nn.Module):
 
     def judge(self, spectra: Tensor) -> Tensor:
         """What `front` answers -> logit float32 [N]. Bears bfloat16, which `front` does not."""
-        spectra = spectra if self.phase else spectra[:, :1]
         if self.training:
             spectra = spectra * _gaps(spectra, 2, self.mask) * _gaps(spectra, 3, self.mask)
         tokens = self.encoder(spectra).last_hidden_state
@@ -160,12 +122,12 @@ class AudioNet(nn.Module):
 
 
 class _Patches(nn.Module):
-    """[N, channels, BINS, frames] -> tokens [N, BINS / 32 * FRAMES / 32, width], bins first."""
+    """[N, 1, BINS, frames] -> tokens [N, BINS / 32 * FRAMES / 32, width], bins first."""
 
-    def __init__(self, channels: int, stem: list[int], width: int) -> None:
+    def __init__(self, stem: list[int], width: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for inside, outside in zip([channels, *stem], stem, strict=False):
+        for inside, outside in zip([1, *stem], stem, strict=False):
             layers += [
                 nn.Conv2d(inside, outside, 3, stride=2, padding=1, bias=False),
                 nn.BatchNorm2d(outside),
