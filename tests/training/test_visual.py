@@ -1,5 +1,6 @@
 """The visual recipe on a tiny prepared folder: it learns, resumes, and keeps people apart."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from skimage.data import astronaut
 from avfake.crops import box_size
 from avfake.models.visual import VisualNet
 from training.loop import Schedule
-from training.visual import Recipe, measure, pair_loss, train, watch
+from training.visual import CONFIGS, Recipe, chosen, main, measure, pair_loss, train, watch
 from training.visual_data import (
     COLUMNS,
     KINDS,
@@ -216,3 +217,47 @@ def test_measures_are_those_of_the_logits() -> None:
     expected = np.mean([np.log1p(np.exp(x)) for x in (-2.0, 1.0, -0.5, -3.0)])
     assert metrics["dev"]["log_loss"] == pytest.approx(expected, abs=1e-4)
     assert metrics["dev_by_half"]["choose"]["auc"] is None
+
+
+def test_true_fakes_are_shown_beside_a_face_of_their_group(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faces = Faces.load(prepared)
+    real = faces.where((faces.table["label"] == 0).to_numpy())
+    fakes = faces.where((faces.table["label"] == 1).to_numpy())
+    own = real.table["group"].iat[0]
+    studio = Studio(real, 48, fakes=Faces(fakes.root, fakes.table.assign(group=own)))
+    seen = []
+    read = Faces.read
+
+    def note(self: Faces, index: int, tallest: float = float("inf")) -> object:
+        seen.append((int(self.table["label"].iat[index]), self.table["group"].iat[index]))
+        return read(self, index, tallest)
+
+    monkeypatch.setattr(Faces, "read", note)
+    for seed in range(6):
+        pair = studio.true_pair(np.random.default_rng(seed), augmented=seed % 2 == 0)
+        assert pair[0].shape == pair[1].shape == (48, 48, 3)
+    assert seen == [(0, own), (1, own)] * 6
+    seen.clear()
+    assert PairBatches(studio, pairs=12, steps=10)[3][0].shape == (24, 48, 48, 3)
+    assert 0 < sum(label for label, _ in seen) < 12
+
+
+def test_the_command_line_changes_the_recipe() -> None:
+    options = argparse.Namespace(steps=7, backbone="convnext_atto", size=96, pairs=3, start=None)
+    recipe = chosen(CONFIGS["small"], options)
+    assert recipe.schedule.steps == 7
+    assert recipe.model["backbone"] == "convnext_atto"
+    assert recipe.model["size"] == 96
+    assert recipe.pairs == 3
+    assert recipe.start is None  # ImageNet's were another net's
+
+
+def test_without_a_prepared_folder_there_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = ["--prepared", str(tmp_path / "none"), "--out", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", ["training.visual", *where, "--config", "debug"])
+    with pytest.raises(SystemExit, match=r"training\.visual: .*faces\.csv"):
+        main()
