@@ -121,7 +121,8 @@ def manifest(
 ) -> Manifest:
     """The manifest of `entries`; components of people fill empty groups and splits.
 
-    A file that is listed twice counts once: its first entry stays and a note tells of it.
+    A file that is listed twice counts once: its first entry stays and a note tells of it. Another
+    tells, of splits that need not keep people `apart`, how many are in several.
     """
     unique: dict[str, Entry] = {}
     twice = 0
@@ -156,6 +157,9 @@ def manifest(
     table = table.astype(dict.fromkeys(LABELS, float))
     for name in dict.fromkeys(name for entry in kept for name in entry.more):
         table[name] = [entry.more.get(name) for entry in kept]
+    if not apart:
+        shared = sum(len(where) > 1 for where in places(table).values())
+        notes.append(f"{shared} people are in more than one of the published splits.")
     return Manifest(dataset, root, table, tuple(notes), apart)
 
 
@@ -264,15 +268,24 @@ def check_apart(table: pd.DataFrame) -> None:
 
     Nobody in two splits is the same as no component across splits, for every clip has one split.
     """
-    where: dict[str, str] = {}
+    for name, splits in places(table).items():
+        if len(splits) > 1:
+            raise DatasetError(
+                f"{name} is in {' and in '.join(splits)}: the splits of {table['dataset'].iloc[0]} "
+                "do not keep people apart."
+            )
+
+
+def places(table: pd.DataFrame) -> dict[str, list[str]]:
+    """In which of train, val and test everybody is, in the order of the rows."""
+    found: dict[str, list[str]] = {}
     counted = table[table["split"].isin(APART)]
     for people, split in zip(counted["people"], counted["split"], strict=True):
         for name in people.split(" "):
-            if where.setdefault(name, split) != split:
-                raise DatasetError(
-                    f"{name} is in {where[name]} and in {split}: the splits of "
-                    f"{counted['dataset'].iloc[0]} do not keep people apart."
-                )
+            splits = found.setdefault(name, [])
+            if split not in splits:
+                splits.append(split)
+    return found
 
 
 def save(manifest: Manifest, path: Path) -> None:

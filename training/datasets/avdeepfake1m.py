@@ -13,9 +13,8 @@ by text to speech and a talking-face net: whatever is forged, lips and voice of 
 were not recorded together. Labels come from `modify_type`: the per-stream segment lists of the
 first release name the other stream in some entries.
 
-Published train and val share people (arXiv:2311.15308, section 3: only test is of other subjects,
-and test has no labels). So `prepare` splits by person over both; `prepare_official` keeps train and
-val as published.
+Test has no labels and is not read. Published train and val are drawn from one pool of subjects, so
+`prepare` splits by person over both; `prepare_official` keeps them as published.
 """
 
 from __future__ import annotations
@@ -43,9 +42,8 @@ def prepare(root: Path) -> Manifest:
 
 
 def prepare_official(root: Path) -> Manifest:
-    """The manifest with train and val as published. They share people."""
-    note = "The published train and val share people."
-    return manifest("avdeepfake1m", root, _clips(root, official=True), [note], apart=False)
+    """The manifest with train and val as published; a note tells how many people are in both."""
+    return manifest("avdeepfake1m", root, _clips(root, official=True), apart=False)
 
 
 def _clips(root: Path, official: bool) -> Iterator[Entry]:

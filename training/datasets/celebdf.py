@@ -8,7 +8,7 @@
 (github.com/yuezunli/celeb-deepfakeforensics; copies with a folder videos/ within each are read as
 well.) Clips have no sound worth a label: audio and lip-sync labels are empty.
 
-The published test list shares nearly all of its celebrities with the clips left for training. So
+The published test list shares celebrities with the clips that it leaves for training. So
 `prepare` makes its own split by person: the celebrities (59 in v2) were swapped all round, and a
 fake whose two people fall on two sides is put aside. `prepare_official` keeps the published list
 (test, and everything else train) for figures that can be compared with papers; a net that saw its
@@ -40,7 +40,7 @@ def prepare(root: Path) -> Manifest:
 
 
 def prepare_official(root: Path) -> Manifest:
-    """The manifest with the published test list. Train and test share people."""
+    """The manifest with the published test list; a note tells how many people are in both."""
     listed = root / LIST
     if not listed.is_file():
         raise DatasetError(f"{root} has no {LIST}, which says what the published test clips are.")
@@ -51,9 +51,8 @@ def prepare_official(root: Path) -> Manifest:
         for entry in _clips(root)
     ]
     found = {entry.path.replace("/videos/", "/") for entry in entries}
-    notes = ["The published test list shares its people with the rest."]
-    if test - found:
-        notes.append(f"{len(test - found)} clips of {LIST} are not there.")
+    gone = len(test - found)
+    notes = [f"{gone} clips of {LIST} are not there."] if gone else []
     return manifest("celebdf", root, entries, notes, apart=False)
 
 

@@ -2,8 +2,9 @@
 
     ROOT/dfdc_train_part_0/metadata.json     or ROOT/train/dfdc_train_part_0/..., or ROOT itself a
     ROOT/dfdc_train_part_0/aaqaifqrwn.mp4    part (the sample of the Kaggle competition)
-    ROOT/validation/labels.csv               the public test set: filename,label with 1 = fake
-    ROOT/test/labels.csv                     the private one; videos beside it or in videos/
+    ROOT/validation/labels.csv, ROOT/test/labels.csv
+                                             filename,label with 1 = fake; videos beside it or in
+                                             videos/ (the released test sets of the challenge)
 
 A part's metadata.json: {"aaqaifqrwn.mp4": {"label": "FAKE", "split": "train", "original":
 "xxx.mp4"}, ...}; real clips have label REAL and no original (Kaggle, "Deepfake Detection

@@ -79,7 +79,7 @@ def test_somebody_in_train_and_val_goes_to_one_split(tmp_path: Path) -> None:
     assert set(table["split"]) == {"train", "val", "test"}
     official = prepare_official(tmp_path)
     assert official.table["split"].value_counts().to_dict() == {"train": 30, "val": 10}
-    assert official.notes == ("The published train and val share people.",)
+    assert official.notes == ("10 people are in more than one of the published splits.",)
 
 
 def test_twice_nested_folders_and_a_file_for_each_clip(tmp_path: Path) -> None:
