@@ -5,8 +5,10 @@ and then, in one step, its record: OUT/batches/00012.json. A batch counts when i
 what a kill left half done has none, and the next run does that batch again. So nothing is lost and
 nothing is there twice, and a run that was killed ends with the same files as one that was not.
 
-A clip that a worker dies of (a fault in a decoder) or that takes too long is skipped with the
-reason `crashed` or `timeout`: another worker does the rest of the batch again without it.
+A clip that takes too long, or that a worker dies of twice (a fault in a decoder), is skipped with
+the reason `timeout` or `crashed`: another worker does the batch again without it. A full disk, or
+files that were there and are not any more, end the run: nothing is put down to a clip that is not
+its fault.
 """
 
 from __future__ import annotations
@@ -73,6 +75,7 @@ class _Batch:
     number: int
     items: Sequence[Any]
     refused: dict[str, str] = field(default_factory=dict)  # path -> crashed or timeout
+    suspects: frozenset[str] = frozenset()  # paths that a worker died of once
 
 
 @dataclass
@@ -96,6 +99,7 @@ def run(
     """Do all items that no record has yet. Progress goes to standard output.
 
     `timeout`: seconds that one clip may take; `what`: how its lines begin; `batch`: clips in one.
+    Raises RuntimeError where workers cannot start, and OSError where files cannot be stored.
     """
     job.records.mkdir(parents=True, exist_ok=True)
     _discard_parts(job)
@@ -114,7 +118,8 @@ def run(
             for worker in crew:
                 if worker.batch is None and queue:
                     worker.batch, worker.at, worker.since = queue.popleft(), None, time.monotonic()
-                    worker.pipe.send(worker.batch)
+                    with contextlib.suppress(OSError):  # it has just died: seen below
+                        worker.pipe.send(worker.batch)
             _listen(crew, progress)
             for index, worker in enumerate(crew):
                 reason = _fate(worker, timeout)
@@ -141,7 +146,8 @@ def records(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def numbered(folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for file in sorted(folder.glob("*.json")):
+    """(number, record) of all finished batches, in order."""
+    for file in sorted(folder.glob("*.json"), key=lambda file: int(file.stem)):
         yield int(file.stem), json.loads(file.read_text())
 
 
@@ -169,11 +175,13 @@ def _listen(crew: Sequence[_Worker], progress: _Progress) -> None:
         try:
             while worker.pipe.poll():
                 at = worker.pipe.recv()
+                if isinstance(at, str):
+                    raise OSError(at)
                 progress.count += worker.at is not None
                 worker.at, worker.since = at, time.monotonic()
                 if at is None:
                     worker.batch = None
-        except (EOFError, ConnectionError):
+        except (EOFError, ConnectionResetError):
             worker.gone = True
 
 
@@ -187,16 +195,21 @@ def _fate(worker: _Worker, timeout: float) -> str:
 
 
 def _without(batch: _Batch, at: int | None, reason: str) -> _Batch:
-    """The batch, to be done again without the clip that the worker was at."""
+    """The batch, to be done again; the clip that the worker was at gets one more chance at most."""
     if at is None:
         raise RuntimeError(
             "A worker stopped before its first clip; what it said stands above, if anything."
         )
-    return replace(batch, refused=batch.refused | {batch.items[at].path: reason})
+    path = batch.items[at].path
+    if reason == "crashed" and path not in batch.suspects:
+        return replace(batch, suspects=batch.suspects | {path})  # it may have been out of memory
+    return replace(batch, refused=batch.refused | {path: reason})
 
 
 def _work(job: Job, pipe: Connection, number: int, parent: int) -> None:
-    """A worker's life: batches in, the number of the clip it is at out, None after a batch."""
+    """A worker's life: batches in; out comes the number of the clip it is at, None after a batch,
+    or what keeps it from storing anything.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     cv2.setNumThreads(1)
     if hasattr(os, "sched_setaffinity"):
@@ -206,7 +219,13 @@ def _work(job: Job, pipe: Connection, number: int, parent: int) -> None:
     handle = job.setup()
     with contextlib.suppress(EOFError, BrokenPipeError):  # the run has ended, or was killed
         while True:
-            _do(job, handle, pipe.recv(), pipe, parent)
+            batch = pipe.recv()
+            try:
+                _do(job, handle, batch, pipe, parent)
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                pipe.send(str(error))
 
 
 def _do(
@@ -242,6 +261,8 @@ def _outcome(handle: Callable[[Any], Outcome], item: Item, refused: str | None) 
     try:
         return handle(item)
     except AvfakeError as error:
+        if error.reason == "not_found":  # it was there when the run began
+            raise FileNotFoundError(str(error)) from None
         return Outcome(skipped=error.reason)
     except Exception as error:
         # Of a hundred thousand clips one may well be odd in a new way; it is told, not fatal.

@@ -78,6 +78,8 @@ class Comparer:
         try:
             row |= compare(self.root / pair.path, self.root / pair.original, self.finder)
         except AvfakeError as error:
+            if error.reason == "not_found":
+                raise  # both were there when the run began
             row["compared"] = error.reason
         return Outcome({"compared": [row]})
 

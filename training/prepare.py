@@ -49,7 +49,7 @@ TRACK_COLUMNS = ["path", *OF_THE_CLIP, "frames", "start"]
 SHARD_COLUMNS = ["member", "method", *LABELS[1:]]
 """What indexes of shards have besides: `member`, the file's name in its shard, and more that the
 manifest says of the clip."""
-TIMEOUT = 900.0  # seconds that one clip may take
+TIMEOUT = 1800.0  # seconds that one clip may take
 
 
 def prepare(
@@ -250,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (AvfakeError, DatasetError) as error:
         print(error, file=sys.stderr)
         return 2
-    except RuntimeError as error:
+    except (OSError, RuntimeError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -35,6 +35,13 @@ def handle(item: Named) -> Outcome:
         os.kill(os.getpid(), signal.SIGSEGV)
     if item.path.startswith("hang"):
         time.sleep(60)
+    if item.path.startswith("once"):
+        died = Path(os.environ["DIED"])
+        if not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)  # as a system out of memory does
+    if item.path.startswith("gone"):
+        raise AvfakeError("not_found", "There is no file gone.mp4.")
     if item.path.startswith("slow"):
         time.sleep(0.02)
     if item.path.startswith("bug"):
@@ -50,15 +57,16 @@ def no_handler() -> Callable[[Named], Outcome]:
 
 
 def test_every_clip_is_done_once_whatever_its_neighbours_do(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = ["a", "crash", "b", "c", "bug", "hang", "d", "broken", "e", "f", "crash2"]
+    monkeypatch.setenv("DIED", str(tmp_path / "died"))
+    names = ["a", "crash", "b", "c", "bug", "hang", "d", "broken", "e", "f", "crash2", "once"]
     job = Job(handler, Shards(tmp_path), tmp_path / "batches")
     run(job, [Named(name) for name in names], workers=2, timeout=2.0, what="test", batch=3)
     done = list(records(job.records))
     assert [clip for record in done for clip in record["clips"]] == names
     things = [row for record in done for row in record["rows"].get("things", ())]
-    assert [row["clip"] for row in things] == list("abcdef")
+    assert [row["clip"] for row in things] == [*"abcdef", "once"]
     for row in things:
         assert row["member"] == f"{row['clip']}.bin"
         assert read_bytes(tmp_path, row["path"]) == row["clip"].encode() * 100
@@ -74,7 +82,7 @@ def test_every_clip_is_done_once_whatever_its_neighbours_do(
     }
     assert not list(tmp_path.rglob("*.part"))
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith("test: 11 of 11 clips")
+    assert last.startswith("test: 12 of 12 clips")
 
 
 def test_a_second_run_does_only_what_is_new(tmp_path: Path) -> None:
@@ -133,6 +141,18 @@ def test_workers_that_cannot_start_end_the_run(tmp_path: Path) -> None:
     job = Job(no_handler, Folder(tmp_path), tmp_path / "batches")
     with pytest.raises(RuntimeError, match="before its first clip"):
         run(job, [Named("a")], workers=1, timeout=60.0, what="test")
+
+
+def test_what_is_no_clips_fault_ends_the_run_and_skips_nothing(tmp_path: Path) -> None:
+    job = Job(handler, Shards(tmp_path), tmp_path / "batches")
+    with pytest.raises(OSError, match=r"There is no file gone.mp4"):
+        run(job, [Named("a"), Named("gone")], 1, 60.0, "test")
+    assert not list(records(job.records))
+    (tmp_path / "shards").rmdir()
+    (tmp_path / "shards").touch()  # nothing can be stored there
+    with pytest.raises(OSError, match="shards"):
+        run(job, [Named("a")], 1, 60.0, "test")
+    assert not list(records(job.records))
 
 
 def test_durations_are_for_people() -> None:
