@@ -32,6 +32,8 @@ from training.fakes.packages import Maker, installed
 from training.fakes.vocoders import PITCH_HOP, VOCODERS, Critic, Mel, spectral_loss
 from training.speech import Utterance, read_packs, read_soundtracks, utterance, write_store
 
+FIRST = "melgan"
+"""The way that every utterance is sent, where installed: the only well-trained vocoder at hand."""
 LEVEL = 0.06
 """Root mean square at which vocoders hear and speak."""
 
@@ -158,18 +160,19 @@ class Copier:
 def make_twins(
     originals: Sequence[Utterance], makers: Mapping[str, Maker], each: int, out: Path
 ) -> list[Utterance]:
-    """`each` twins of every utterance, by as many ways drawn at random, source "twin-WAY".
+    """`each` twins of every utterance, by `FIRST` and by ways drawn at random, source "twin-WAY".
 
-    One in five is made twice: by a second way, of what a first one made. Sounds are kept under
-    `out`, and those that are there already are not made again.
+    One in five of the others is made twice: by a second way, of what a first one made. Sounds are
+    kept under `out`, and those that are there already are not made again.
     """
     twins = []
     names = [*makers]
     for index, item in enumerate(originals):
         rng = np.random.default_rng((1, index))
-        for name in rng.permutation(names)[:each]:
+        drawn = sorted(rng.permutation(names), key=lambda name: name != FIRST)
+        for name in drawn[:each]:
             ways = [name]
-            if rng.random() < 0.2:
+            if name != FIRST and rng.random() < 0.2:
                 ways.insert(0, str(rng.choice(names)))
             seed = int(rng.integers(2**31))
             path = out / name / f"{zlib.crc32(item.path.encode()):08x}.flac"
@@ -196,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m training.voices", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of SOURCES.tsv")
     parser.add_argument("--out", type=Path, required=True, help="folder for the store")
-    parser.add_argument("--each", type=int, default=7, help="twins of every utterance")
+    parser.add_argument("--each", type=int, default=8, help="twins of every utterance")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
