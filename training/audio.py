@@ -47,9 +47,9 @@ class Recipe:
 
 
 RECIPES = {
-    "small": Recipe(Schedule(steps=750, lr=1.5e-3, warmup=80, ema=0.985, evaluate_every=150)),
+    "small": Recipe(Schedule(steps=1000, lr=1e-3, warmup=60, ema=0.985, evaluate_every=125)),
     "short": Recipe(
-        Schedule(steps=160, lr=1.5e-3, warmup=30, ema=0.96, evaluate_every=160), probe_batches=15
+        Schedule(steps=200, lr=1e-3, warmup=30, ema=0.97, evaluate_every=200), probe_batches=15
     ),
 }
 """By name, for --config. "short" is also what --leave-out trains by."""

@@ -96,10 +96,12 @@ class AudioNet(nn.Module):
             attn_implementation="sdpa",
         )
         self.encoder = ASTModel(config)
-        self.encoder.embeddings.patch_embeddings = _Patches([*stem], width)
+        # The stem hands over tokens; what ASTModel would cut into patches stays as it is.
+        self.patches = _Patches([*stem], width)
+        self.encoder.embeddings.patch_embeddings = nn.Identity()
         nn.init.normal_(self.encoder.embeddings.position_embeddings, std=0.02)
         self.head = nn.Sequential(
-            nn.LayerNorm(2 * width), nn.Dropout(drop), nn.Linear(2 * width, 1)
+            nn.LayerNorm(4 * width), nn.Dropout(drop), nn.Linear(4 * width, 1)
         )
 
     def forward(self, sound: Tensor) -> tuple[Tensor]:
@@ -109,10 +111,12 @@ class AudioNet(nn.Module):
         """What `front` answers -> logit float32 [N]. Bears bfloat16, which `front` does not."""
         if self.training:
             spectra = spectra * _gaps(spectra, 2, self.mask) * _gaps(spectra, 3, self.mask)
-        tokens = self.encoder(spectra).last_hidden_state
-        # The class tokens see the whole; the mean makes every patch answer from the first step.
-        pooled = torch.cat([tokens[:, 0], tokens[:, 2:].mean(1)], dim=1)
-        return self.head(pooled).squeeze(1)
+        patches = self.patches(spectra)
+        tokens = self.encoder(patches).last_hidden_state
+        # The class token sees the whole. Texture is told by the patches themselves, and how much
+        # they vary: with them the convolutions learn from the first step.
+        parts = [tokens[:, 0], tokens[:, 2:].mean(1), patches.mean(1), patches.std(1)]
+        return self.head(torch.cat(parts, dim=1)).squeeze(1)
 
     @staticmethod
     def example(batch: int) -> tuple[Tensor, ...]:
