@@ -6,12 +6,14 @@
         "visual":  {"file": "visual.onnx", "sha256": ..., "size": 128},
         "audio":   {"file": "audio.onnx", "sha256": ..., "samples": 64000},
         "lipsync": {"file": "lipsync.onnx", "sha256": ..., "pictures": 50, "size": 112},
-        "fusion":  {"file": "fusion.onnx", "sha256": ...}},
+        "fusion":  {"file": "fusion.onnx", "sha256": ...},
+        "finder":  {"file": "finder.onnx", "sha256": ..., "side": 640, "threshold": 0.5}},
       "calibration": {"visual": {"scale": 1.0, "bias": 0.0}, ...},
       "thresholds": {"likely_real": 0.2, "likely_fake": 0.8}}
 
 `calibration` maps a branch's raw logit to the log-odds that users read and the fusion combines.
-A graph whose bytes do not match its checksum is never run.
+The finder is the only graph that a bundle may lack: dlib finds the faces then. A graph whose bytes
+do not match its checksum is never run.
 """
 
 from __future__ import annotations
@@ -30,8 +32,14 @@ from avfake.types import BRANCHES, AvfakeError
 FORMAT = 1
 MANIFEST = "bundle.json"
 GRAPHS = (*BRANCHES, "fusion")
-FACTS = {"visual": ("size",), "audio": ("samples",), "lipsync": ("pictures", "size")}
-"""What the manifest must tell of a graph's inputs."""
+OPTIONAL = ("finder",)
+FACTS = {
+    "visual": ("size",),
+    "audio": ("samples",),
+    "lipsync": ("pictures", "size"),
+    "finder": ("side", "threshold"),
+}
+"""Numbers that the manifest must tell of a graph: shapes of its inputs, how to use it."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,10 @@ class Bundle:
     def graph(self, name: str) -> dict[str, Any]:
         """The manifest's entry for one graph."""
         return self.manifest["graphs"][name]
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a graph; only OPTIONAL ones may be missing."""
+        return name in self.manifest["graphs"]
 
     def calibrate(self, branch: str, logit: float) -> float:
         """A branch's raw logit as calibrated log-odds."""
@@ -114,11 +126,11 @@ def load_bundle(name_or_folder: str | os.PathLike[str] = "default") -> Bundle:
                 "bundle_damaged",
                 f"{path} has format {manifest['format']}; this version reads format {FORMAT}.",
             )
-        for graph in GRAPHS:
+        present = [name for name in OPTIONAL if name in manifest["graphs"]]
+        for graph in (*GRAPHS, *present):
             _checked_bytes(folder, manifest["graphs"][graph])
-        for graph, facts in FACTS.items():
-            for fact in facts:
-                int(manifest["graphs"][graph][fact])
+            for fact in FACTS.get(graph, ()):
+                float(manifest["graphs"][graph][fact])
         for branch in BRANCHES:
             float(manifest["calibration"][branch]["scale"])
             float(manifest["calibration"][branch]["bias"])
