@@ -119,12 +119,16 @@ def _facts(bundle: Bundle, shipped: list[str]) -> dict[str, Any]:
     import dlib
     import onnxruntime
 
-    from avfake.bundle import GRAPHS, providers
+    from avfake.bundle import providers
 
     sizes = {
-        name: f"{(bundle.folder / bundle.graph(name)['file']).stat().st_size / 1e6:.2f} MB"
-        for name in GRAPHS
+        name: f"{(bundle.folder / entry['file']).stat().st_size / 1e6:.2f} MB"
+        for name, entry in bundle.manifest["graphs"].items()
     }
+    own = bundle.has("finder")
+    finders = ["bundled (default)"] if own else []
+    finders += [f"dlib {dlib.__version__} ({'--face-model dlib' if own else 'default'})"]
+    finders += ["yunet (--face-model FILE.onnx)"]
     return {
         "avfake": __version__,
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
@@ -137,7 +141,7 @@ def _facts(bundle: Bundle, shipped: list[str]) -> dict[str, Any]:
             "likely real": f"up to {bundle.threshold('likely_real'):.3f}",
         },
         "shipped_models": shipped,
-        "face_finders": [f"dlib {dlib.__version__} (default)", "yunet (--face-model FILE.onnx)"],
+        "face_finders": finders,
         "decoder": f"PyAV {av.__version__}, FFmpeg {av.ffmpeg_version_info}",
         "inference": f"onnxruntime {onnxruntime.__version__}",
         "devices": [name.removesuffix("ExecutionProvider") for name in providers()],
@@ -181,8 +185,8 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("paths", nargs="+", metavar="FILE", help="what to score")
     predict.add_argument(
         "--face-model",
-        metavar="FILE.onnx",
-        help="find faces with this YuNet model instead of dlib",
+        metavar="FILE.onnx|dlib",
+        help="find faces with this YuNet model, or dlib, instead of the bundle's own finder",
     )
     predict.add_argument(
         "--threads",

@@ -55,7 +55,7 @@ class Detector:
 
     def __init__(self, bundle: Bundle, finder: FaceFinder | None = None, threads: int = 0) -> None:
         self.bundle = bundle
-        self.finder = finder or load_finder()
+        self.finder = finder or load_finder(bundle=bundle)
         self._visual = VisualBranch(bundle, threads)
         self._audio = AudioBranch(bundle, threads)
         self._lipsync = LipSyncBranch(bundle, threads)
@@ -69,11 +69,12 @@ class Detector:
         threads: int = 0,
     ) -> Detector:
         """Load a bundle by name or from a folder, with the face finder called `face_model`
-        ("dlib", the path of a YuNet ONNX file, or None for the default).
+        ("dlib", the path of a YuNet ONNX file, or None for the bundle's own).
 
         Raises AvfakeError where a file is missing or damaged, and names it.
         """
-        return cls(load_bundle(name_or_folder), load_finder(face_model), threads)
+        bundle = load_bundle(name_or_folder)
+        return cls(bundle, load_finder(face_model, bundle), threads)
 
     @overload
     def predict(self, path: Pathlike) -> Prediction: ...

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from avfake.bundle import GRAPHS, MANIFEST, Bundle, load_bundle, shipped_bundles
+from avfake.bundle import GRAPHS, MANIFEST, OPTIONAL, Bundle, load_bundle, shipped_bundles
 from avfake.detector import Detector
 from avfake.types import AvfakeError
 
@@ -69,7 +69,7 @@ def test_graphs_take_raw_inputs(bundle: Bundle) -> None:
     """uint8 pictures, float32 sound: normalisation is in the graph, and nowhere else."""
     inputs = {
         name: {i.name: (i.type, i.shape[1:]) for i in bundle.session(name, 1).get_inputs()}
-        for name in GRAPHS
+        for name in (*GRAPHS, *OPTIONAL)
     }
     size = bundle.graph("visual")["size"]
     assert inputs["visual"] == {"faces": ("tensor(uint8)", [size, size, 3])}
@@ -80,6 +80,8 @@ def test_graphs_take_raw_inputs(bundle: Bundle) -> None:
     assert inputs["lipsync"]["mouths"] == mouths
     assert inputs["lipsync"]["sound"] == ("tensor(float)", [lipsync["pictures"] * 640])
     assert set(inputs["fusion"]) == {"logits", "present"}
+    ((kind, (*_, channels)),) = inputs["finder"].values()
+    assert (kind, channels) == ("tensor(uint8)", 3)
 
 
 def test_graphs_answer_each_item_of_a_batch_by_itself(bundle: Bundle) -> None:
@@ -111,7 +113,7 @@ def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
     assert MANIFEST in str(error)
 
 
-@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("graph", [*GRAPHS, *OPTIONAL])
 def test_a_missing_graph_is_named(copy: Path, bundle: Bundle, graph: str) -> None:
     file = bundle.graph(graph)["file"]
     (copy / file).unlink()
@@ -120,7 +122,7 @@ def test_a_missing_graph_is_named(copy: Path, bundle: Bundle, graph: str) -> Non
     assert file in str(error)
 
 
-@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("graph", [*GRAPHS, *OPTIONAL])
 def test_a_single_wrong_bit_is_noticed_and_the_file_named(
     copy: Path, bundle: Bundle, graph: str
 ) -> None:
@@ -164,6 +166,16 @@ def test_a_manifest_that_is_none_is_damaged(copy: Path, text: str) -> None:
     assert MANIFEST in str(error)
 
 
+def test_a_bundle_may_do_without_a_finder(copy: Path) -> None:
+    manifest = json.loads((copy / MANIFEST).read_text())
+    file = manifest["graphs"].pop("finder")["file"]
+    (copy / file).unlink()
+    edit(copy, **manifest)
+    loaded = load_bundle(copy)
+    assert not loaded.has("finder")
+    assert Detector(loaded).finder.name == "dlib"
+
+
 def test_another_format_is_told_apart(copy: Path) -> None:
     edit(copy, format=99)
     assert "format 99" in str(refused(copy))
@@ -178,6 +190,8 @@ def test_another_format_is_told_apart(copy: Path) -> None:
         ("graphs", "lipsync", "size"),
         ("graphs", "fusion", "sha256"),
         ("graphs", "fusion", "file"),
+        ("graphs", "finder", "side"),
+        ("graphs", "finder", "threshold"),
         ("calibration", "audio", "scale"),
         ("calibration", "lipsync", "bias"),
         ("thresholds", None, "likely_fake"),

@@ -128,9 +128,10 @@ def test_info_tells_models_finders_and_devices(bundle_folder: str) -> None:
     assert done.returncode == 0
     facts = json.loads(done.stdout)
     assert facts["avfake"] == avfake.__version__
-    assert set(facts["graphs"]) == {"visual", "audio", "lipsync", "fusion"}
+    assert set(facts["graphs"]) == {"visual", "audio", "lipsync", "fusion", "finder"}
     assert "CPU" in facts["devices"]
     assert facts["cores"] >= 1
+    assert facts["face_finders"][0] == "bundled (default)"
     assert any("dlib" in finder for finder in facts["face_finders"])
     text = run("info", "--bundle", bundle_folder)
     assert text.returncode == 0

@@ -1,10 +1,13 @@
 """Trained branches -> a model bundle that `avfake` runs without torch.
 
     python -m training.export --runs runs --out avfake/bundles/default --name default
+    python -m training.export --runs runs --out avfake/bundles/default --only finder
 
 Reads `runs/{visual,audio,lipsync,fusion}/best.safetensors` (weights and the config that rebuilds
 the model) and `runs/fusion/calibration.json`; writes one ONNX graph a branch and `bundle.json`.
 Each graph is run once in onnxruntime and compared with torch before the manifest is written.
+Where `runs/finder` is, the bundle gets that face finder too; `--only finder` gives it to a bundle
+that exists, whose other graphs stay as they are.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import hashlib
 import json
 import logging
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +27,9 @@ import torch
 from torch import Tensor, nn
 
 from avfake import __version__
-from avfake.bundle import FORMAT, MANIFEST
+from avfake.bundle import FORMAT, GRAPHS, MANIFEST
 from avfake.models.audio import AudioNet
+from avfake.models.finder import STRIDES, FinderNet
 from avfake.models.fusion import FusionNet
 from avfake.models.lipsync import LipSyncNet
 from avfake.models.visual import VisualNet
@@ -36,6 +41,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "audio": AudioNet,
     "lipsync": LipSyncNet,
     "fusion": FusionNet,
+    "finder": FinderNet,
 }
 TOLERANCE = 1e-3  # on logits, between torch and onnxruntime
 
@@ -48,14 +54,16 @@ def rebuild(branch: str, checkpoint: Path) -> nn.Module:
     return model.eval()
 
 
-def export_graph(model: nn.Module, path: Path) -> float:
+def export_graph(model: nn.Module, path: Path, free: Mapping[int, Any] | None = None) -> float:
     """Write `model` as ONNX with a free batch size; return its largest difference from torch.
+
+    free: further dimensions of the inputs that may vary, as `torch.export.Dim`s.
 
     The model names its INPUTS and OUTPUTS and gives an `example(batch)`. Raises ValueError where
     torch and onnxruntime differ by more than 1e-3 on the logits.
     """
     batch = torch.export.Dim("batch", min=1, max=4096)
-    shapes = {name: {0: batch} for name in model.INPUTS}
+    shapes = {name: {0: batch, **(free or {})} for name in model.INPUTS}
     quiet = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     for logger in quiet:
         logger.setLevel(logging.ERROR)
@@ -111,24 +119,43 @@ def write_bundle(
         ),
         "fusion": lambda m: {},
     }
-    graphs = {}
-    for branch, model in models.items():
-        path = out / f"{branch}.onnx"
-        worst = export_graph(model, path)
-        data = path.read_bytes()
-        graphs[branch] = {
-            "file": path.name,
-            "sha256": hashlib.sha256(data).hexdigest(),
-            **facts[branch](model),
-        }
-        parameters = sum(p.numel() for p in model.parameters())
-        print(
-            f"{branch:8s} {len(data) / 1e6:5.2f} MB  {parameters:9,d} parameters  "
-            f"differs from torch by {worst:.1e}"
-        )
+    graphs = {
+        branch: _write_graph(branch, model, out) | facts[branch](model)
+        for branch, model in models.items()
+    }
     manifest = {"format": FORMAT, "name": name, "version": version, "graphs": graphs}
-    text = json.dumps(manifest | calibration, indent=2) + "\n"
-    (out / MANIFEST).write_text(text)
+    _write_manifest(out, manifest | calibration)
+
+
+def add_finder(model: FinderNet, side: int, threshold: float, out: Path) -> None:
+    """Export the face finder into the bundle at `out`; its other graphs stay as they are.
+
+    side: longest side in pixels at which pictures are searched; threshold: least score of a face.
+    """
+    rows, columns = (torch.export.Dim(name, min=1, max=256) for name in ("rows", "columns"))
+    entry = _write_graph("finder", model, out, {1: STRIDES[-1] * rows, 2: STRIDES[-1] * columns})
+    manifest = json.loads((out / MANIFEST).read_text())
+    manifest["graphs"]["finder"] = entry | {"side": side, "threshold": threshold}
+    _write_manifest(out, manifest)
+
+
+def _write_graph(
+    name: str, model: nn.Module, out: Path, free: Mapping[int, Any] | None = None
+) -> dict[str, Any]:
+    """Export one graph and say how large it is; return its file and checksum."""
+    path = out / f"{name}.onnx"
+    worst = export_graph(model, path, free)
+    data = path.read_bytes()
+    parameters = sum(p.numel() for p in model.parameters())
+    print(
+        f"{name:8s} {len(data) / 1e6:5.2f} MB  {parameters:9,d} parameters  "
+        f"differs from torch by {worst:.1e}"
+    )
+    return {"file": path.name, "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _write_manifest(out: Path, manifest: dict[str, Any]) -> None:
+    (out / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
 
 
 def main() -> None:
@@ -137,12 +164,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--name", default="default")
     parser.add_argument("--version", default=__version__, help="of these models")
+    parser.add_argument("--only", choices=["finder"], help="leave the rest of the bundle as it is")
     options = parser.parse_args()
-    models = {
-        branch: rebuild(branch, options.runs / branch / "best.safetensors") for branch in MODELS
-    }
-    calibration = json.loads((options.runs / "fusion" / "calibration.json").read_text())
-    write_bundle(models, calibration, options.out, options.name, options.version)
+    if options.only is None:
+        models = {
+            branch: rebuild(branch, options.runs / branch / "best.safetensors") for branch in GRAPHS
+        }
+        calibration = json.loads((options.runs / "fusion" / "calibration.json").read_text())
+        write_bundle(models, calibration, options.out, options.name, options.version)
+    finder = options.runs / "finder"
+    if options.only == "finder" or finder.exists():
+        found = json.loads((finder / "metrics.json").read_text())
+        model = rebuild("finder", finder / "best.safetensors")
+        add_finder(model, found["side"], found["threshold"], options.out)
 
 
 if __name__ == "__main__":
