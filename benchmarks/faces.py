@@ -1,6 +1,6 @@
 """How well are faces found, and how fast? Finders against an oracle, picture by picture.
 
-    python -m benchmarks.faces --oracle yunet.onnx --data PACKS [--seconds 1]
+    python -m benchmarks.faces --oracle yunet.onnx --data PACKS [--clips-only] [--unseen]
 
 Looks at the clips and stills of the packs, by part: people that the bundle's finder was trained on,
 people held out, and the dev split. For each finder and part:
@@ -129,6 +129,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="between pictures of a clip")
     parser.add_argument("--clips-only", action="store_true", help="leave stills out")
     parser.add_argument("--convention", action="store_true", help="measure dlib's boxes, too")
+    parser.add_argument("--unseen", action="store_true", help="leave out people trained on")
     parser.add_argument("--every", type=int, default=1, help="look at every n-th file only")
     options = parser.parse_args()
     cv2.setNumThreads(1)
@@ -140,6 +141,9 @@ def main() -> None:
     files = files[files["kind"].isin(KINDS)]
     if options.clips_only:
         files = files[files["kind"] != "face"]
+    if options.unseen:
+        aside = [part_of(*row) != "trained on" for row in files[["split", "group"]].to_numpy()]
+        files = files[aside]
     for path, split, group in files[["path", "split", "group"]].to_numpy()[:: options.every]:
         part = part_of(split, group)
         try:
