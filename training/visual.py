@@ -5,7 +5,7 @@
     python -m training.visual --prepared prepared --painters runs/painters --out runs/visual
 
 True fakes of the split `train`, which data sets such as DFDC have, are shown beside the
-forgeries. Those of the other splits are never trained on: half of their groups takes part in
+forgeries. Those of the splits `dev` and `val` are never trained on: half of their groups takes part in
 choosing the best step, the other half is only reported.
 """
 
@@ -41,6 +41,10 @@ from training.visual_data import (
     held_out,
     training_faces,
 )
+
+
+CHOSEN_BY = ("dev", "val")
+"""Splits whose fakes choose the best step; a split `test` is never looked at."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,8 @@ def train(
         fakes.where(~held_out(fakes)),
     )
     mine = pseudo_crops(Studio(kept.where(aside), size, studio.painters))
-    theirs = true_crops(faces.where((faces.table["split"] != "train").to_numpy()), size)
+    others = faces.table["split"].isin(CHOSEN_BY)
+    theirs = true_crops(faces.where(others.to_numpy()), size)
     print(
         f"{len(kept)} usable real faces and {len(fakes)} true fakes; held out: "
         f"{int(aside.sum())} of {kept.table['group'][aside].nunique()} people; "
