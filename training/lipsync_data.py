@@ -25,6 +25,7 @@ from avfake.models.lipsync import SAMPLES_PER_FRAME
 from training.augment_picture import blur, rescale
 from training.augment_sound import Journey
 from training.prepare import TRACK_COLUMNS, TRACK_CONTEXT
+from training.shards import read_track
 from training.visual_data import HELD_OUT, hashed
 
 Generator = np.random.Generator
