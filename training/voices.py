@@ -1,5 +1,8 @@
 """Make synthetic twins of real speech: python -m training.voices --data ROOT --out runs/voices
 
+With `--prepared DIR` instead of `--data` it takes the speech of a data set that
+`training.prepare --dataset` listed; `--each 0` makes no twins, where the set has fakes enough.
+
 Trains the small vocoders of `training.fakes.vocoders` on the real speech of the packs, then sends
 every real utterance through them, through WORLD and MelGAN where installed, and
 through signal processing. Writes `OUT/vocoders/NAME.safetensors`, `OUT/WAY/*.flac`, and the store
@@ -30,7 +33,14 @@ from avfake.types import SAMPLE_RATE
 from training.fakes.audio import METHODS, like
 from training.fakes.packages import Maker, installed
 from training.fakes.vocoders import PITCH_HOP, VOCODERS, Critic, Mel, spectral_loss
-from training.speech import Utterance, read_packs, read_soundtracks, utterance, write_store
+from training.speech import (
+    Utterance,
+    read_packs,
+    read_prepared,
+    read_soundtracks,
+    utterance,
+    write_store,
+)
 
 FIRST = "melgan"
 """The way that every utterance is sent, where installed: the only well-trained vocoder at hand."""
@@ -197,13 +207,22 @@ def make_twins(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m training.voices", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder of SOURCES.tsv")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--data", type=Path, help="folder of SOURCES.tsv")
+    where.add_argument("--prepared", type=Path, help="what training.prepare --dataset wrote")
     parser.add_argument("--out", type=Path, required=True, help="folder for the store")
     parser.add_argument("--each", type=int, default=8, help="twins of every utterance")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    speech = read_packs(options.data) + read_soundtracks(options.data)
+    if options.prepared and not options.each:
+        count = write_store(read_prepared(options.prepared), options.out)
+        print(f"{count} utterances in {options.out}")
+        return
+    if options.prepared:
+        speech = [*read_prepared(options.prepared)]
+    else:
+        speech = read_packs(options.data) + read_soundtracks(options.data)
     real = [item for item in speech if item.label == 0]
     makers, missing = installed()
     for line in missing:

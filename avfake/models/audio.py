@@ -3,14 +3,16 @@
 Raw sound in, one logit out. Level, spectra and normalisation live inside the module, so the
 exported graph is fed PCM and cannot drift from training. The encoder is transformers' Audio
 Spectrogram Transformer (Gong et al. 2021, `ASTModel`), small, with a convolutional stem in place
-of its patch projection: a transformer trained from scratch on few data needs one (Xiao et al.,
-"Early convolutions help transformers see better", 2021).
+of its patch projection: a transformer trained on few data needs one (Xiao et al., "Early
+convolutions help transformers see better", 2021). The stem is the first half of an image net, so
+that it can start from weights that know edges and textures, as AST itself does from ImageNet's.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
 
+import timm
 import torch
 from torch import Tensor, nn
 from transformers import ASTConfig, ASTModel
@@ -23,7 +25,9 @@ BINS = 256
 HOP = 200
 """Samples between two frames: 12.5 ms."""
 PATCH = 32
-"""Bins and frames under one token; the stem halves five times."""
+"""Bins and frames under one token."""
+STAGES = 5
+"""Of the image net: down to a sixteenth of the spectrogram's sides."""
 FRAMES = WINDOW_SAMPLES // HOP
 
 
@@ -59,10 +63,10 @@ class LogSpectrum(nn.Module):
 class AudioNet(nn.Module):
     """Sound float32 [N, 64000] in [-1, 1] at 16 kHz -> (logit float32 [N],); fake is positive.
 
-    `width`, `layers`, `heads`, `mlp` are the transformer's; `stem` the channels of the
-    convolutions before it. `drop` is dropout before the answer; `mask` the share of bins and of
-    frames that training hides at most (SpecAugment, Park et al. 2019), nothing is hidden in eval
-    mode.
+    `width`, `layers`, `heads`, `mlp` are the transformer's; `stem` timm's name of an
+    EfficientNet, whose first stages come before it. `drop` is dropout before the answer; `mask` the
+    share of bins and of frames that training hides at most (SpecAugment, Park et al. 2019), nothing
+    is hidden in eval mode.
     """
 
     INPUTS: ClassVar[tuple[str, ...]] = ("sound",)
@@ -74,7 +78,7 @@ class AudioNet(nn.Module):
         layers: int = 3,
         heads: int = 3,
         mlp: int = 288,
-        stem: tuple[int, ...] = (16, 32, 64, 96),
+        stem: str = "tf_efficientnet_lite0",
         drop: float = 0.1,
         mask: float = 0.2,
     ) -> None:
@@ -97,7 +101,7 @@ class AudioNet(nn.Module):
         )
         self.encoder = ASTModel(config)
         # The stem hands over tokens; what ASTModel would cut into patches stays as it is.
-        self.patches = _Patches([*stem], width)
+        self.patches = _Patches(stem, width)
         self.encoder.embeddings.patch_embeddings = nn.Identity()
         nn.init.normal_(self.encoder.embeddings.position_embeddings, std=0.02)
         self.head = nn.Sequential(
@@ -128,19 +132,29 @@ class AudioNet(nn.Module):
 class _Patches(nn.Module):
     """[N, 1, BINS, frames] -> tokens [N, BINS / 32 * FRAMES / 32, width], bins first."""
 
-    def __init__(self, stem: list[int], width: int) -> None:
+    def __init__(self, stem: str, width: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for inside, outside in zip([1, *stem], stem, strict=False):
-            layers += [
-                nn.Conv2d(inside, outside, 3, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(outside),
-                nn.GELU(),
-            ]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(stem[-1], width, 2, stride=2))
+        self.backbone = _Stages(stem)
+        self.join = nn.Conv2d(self.backbone.channels, width, 2, stride=2)
 
     def forward(self, spectra: Tensor) -> Tensor:
-        return self.layers(spectra).flatten(2).transpose(1, 2)
+        # Image nets know three channels, of values about one.
+        pictures = spectra.clamp(-3, 3).expand(-1, 3, -1, -1)
+        return self.join(self.backbone(pictures)).flatten(2).transpose(1, 2)
+
+
+class _Stages(nn.Module):
+    """The first stages of an EfficientNet, under timm's names: its weights fit as they are."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        net = timm.create_model(name, pretrained=False)
+        self.conv_stem, self.bn1, self.blocks = net.conv_stem, net.bn1, net.blocks[:STAGES]
+        last = f"blocks.{STAGES - 1}"
+        (self.channels,) = (x["num_chs"] for x in net.feature_info if x["module"] == last)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.blocks(self.bn1(self.conv_stem(pictures)))
 
 
 def _gaps(spectra: Tensor, axis: int, share: float) -> Tensor:

@@ -97,4 +97,4 @@ def test_the_graph_agrees_with_torch_for_any_batch(net: AudioNet, tmp_path: Path
 def test_the_default_net_fits_the_bundle() -> None:
     net = AudioNet()
     tensors = [*net.parameters(), *net.buffers()]
-    assert sum(tensor.numel() for tensor in tensors) * 4 < 6.2e6
+    assert sum(tensor.numel() for tensor in tensors) * 4 < 6.5e6

@@ -12,10 +12,13 @@ soundfile = pytest.importorskip("soundfile")
 
 from tests.training.utterances import some_speech  # noqa: E402
 from tests.training.voices import RATE, voice  # noqa: E402
+from training.datasets import folder  # noqa: E402
+from training.prepare import prepare  # noqa: E402
 from training.speech import (  # noqa: E402
     LONGEST,
     hold_out,
     read_packs,
+    read_prepared,
     read_soundtracks,
     read_store,
     speaker_of,
@@ -114,3 +117,36 @@ def test_a_store_gives_back_what_it_was_given(tmp_path: Path) -> None:
 def test_a_folder_without_a_store_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"training\.voices"):
         read_store(tmp_path)
+
+
+def test_the_speech_of_a_data_set_comes_from_its_manifest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, prepared = tmp_path / "set", tmp_path / "prepared"
+    root.mkdir()
+    lines = ["path,label,label_audio,people,split"]
+    for number, (label, split) in enumerate(
+        [("real", "train"), ("fake", "train"), ("real", "val"), ("fake", "test"), ("real", "train")]
+    ):
+        seconds = 0.4 if number == 4 else 2.0
+        soundfile.write(root / f"{number}.wav", voice(number, seconds), RATE)
+        lines.append(f"{number}.wav,{label},{int(label == 'fake')},person{number},{split}")
+    (root / "labels.csv").write_text("\n".join(lines) + "\n")
+    (root / "broken.wav").write_bytes(b"not a sound")
+    with (root / "labels.csv").open("a") as file:
+        file.write("broken.wav,real,0,person9,train\n")
+    made = folder.prepare(root)
+    prepare(made, prepared)
+    speech = list(read_prepared(prepared))
+    assert [(item.path, item.label) for item in speech] == [
+        ("0.wav", 0),
+        ("1.wav", 1),
+        ("2.wav", 0),
+    ]
+    assert len({item.speaker for item in speech}) == 3
+    told = capsys.readouterr().out
+    assert "1 too_short" in told
+    assert write_store(speech, tmp_path / "store") == 3
+    again = read_store(tmp_path / "store")
+    assert [item.label for item in again] == [0, 1, 0]
+    assert np.array_equal(again[0].sound(), speech[0].sound())
