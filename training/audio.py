@@ -205,8 +205,11 @@ def train_and_report(
     clean = score(net, [trial.clean for trial in trials])
     travelled = score(net, [trial.travelled for trial in trials])
     columns = ("path", "group", "source", "label")
-    rows = [{name: getattr(trial, name) for name in columns} for trial in trials]
-    pd.DataFrame(rows).assign(logit=clean).to_csv(out / "heldout.csv", index=False)
+    rows = pd.DataFrame([{name: getattr(trial, name) for name in columns} for trial in trials])
+    # As they are and through codecs: probabilities are calibrated on these, and clips have been
+    # through some.
+    both = pd.concat([rows.assign(logit=clean), rows.assign(logit=travelled)])
+    both.to_csv(out / "heldout.csv", index=False)
     genuine = [index for index, trial in enumerate(trials) if not trial.twin]
     _update_metrics(
         out,

@@ -25,9 +25,7 @@ BINS = 256
 HOP = 200
 """Samples between two frames: 12.5 ms."""
 PATCH = 32
-"""Bins and frames under one token."""
-STAGES = 5
-"""Of the image net: down to a sixteenth of the spectrogram's sides."""
+"""Bins and frames under one token: the stem's 16, and two of its places joined."""
 FRAMES = WINDOW_SAMPLES // HOP
 
 
@@ -144,14 +142,17 @@ class _Patches(nn.Module):
 
 
 class _Stages(nn.Module):
-    """The first stages of an EfficientNet, under timm's names: its weights fit as they are."""
+    """The first stages of an EfficientNet, down to a sixteenth of the sides, under timm's names:
+    its weights fit as they are.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__()
         net = timm.create_model(name, pretrained=False)
-        self.conv_stem, self.bn1, self.blocks = net.conv_stem, net.bn1, net.blocks[:STAGES]
-        last = f"blocks.{STAGES - 1}"
-        (self.channels,) = (x["num_chs"] for x in net.feature_info if x["module"] == last)
+        (last,) = (info for info in net.feature_info if info["reduction"] == PATCH // 2)
+        self.channels = last["num_chs"]
+        self.blocks = net.blocks[: int(last["module"].removeprefix("blocks.")) + 1]
+        self.conv_stem, self.bn1 = net.conv_stem, net.bn1
 
     def forward(self, pictures: Tensor) -> Tensor:
         return self.blocks(self.bn1(self.conv_stem(pictures)))
