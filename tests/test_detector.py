@@ -370,7 +370,6 @@ def test_sound_muxed_late_is_told_on_real_clips(
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="the first models do not, as their model card says")
 def test_true_fakes_rank_above_real_clips(detector: Detector, packs: Path) -> None:
     """Over all dev clips: what a detector is for."""
     from evaluation.metrics import auc
