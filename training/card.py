@@ -38,11 +38,11 @@ rarer, an alarm is more often false than the probability says.
   autoencoders of our own painted. A picture that a large generator made as a whole (a diffusion
   portrait, a talking head from one photo) has no blending seam, and nothing quite like it was in
   training.
-- Portraits that were retouched, smoothed by a phone's beauty filter or sharpened hard look like
-  forgeries to it.
-- A voice generator that it has not heard can sound more real to the voice branch than a recording
-  does: see the generators left out below, of which a cloner of clean, close voices scored below
-  chance. Codecs, noise and rooms take much of what it hears.
+- Retouched, masked and composed portraits looked like forgeries to it while it learned; the worst
+  were left out (`training/datasets/packs_left_out.csv`).
+- What a voice generator that it has not heard is to the voice branch, the generators left out below
+  tell: an AUC under 0.5 means that its fakes sound more real than recordings do. Codecs, noise and
+  rooms ("travelled") take much of what it hears.
 - The voice branch learned from read speech and talking clips, one speaker at a time. Music and
   several speakers at once were not in training.
 - The offset that lip-sync reports can be off by two pictures (80 ms) even where the match is clear:
@@ -182,7 +182,7 @@ def _metrics_table(metrics: dict[str, Any]) -> str:
             others += [
                 f"- {name}: {key} {_shown(value)}"
                 for key, value in entry.items()
-                if isinstance(value, int | float) and key not in _COLUMNS
+                if isinstance(value, str | int | float) and key not in _COLUMNS
             ]
         else:
             others.append(f"- {name}: {_shown(entry)}")
