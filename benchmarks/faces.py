@@ -33,7 +33,7 @@ from avfake.media import Clip
 from avfake.types import AvfakeError, Detection
 from training.datasets import packs
 from training.finder_data import KINDS
-from training.visual_data import HELD_OUT, hashed
+from training.manifest import HELD_OUT, hashed
 
 SIDE = 640  # pixels: the scale at which sizes are counted
 SURE, FAINT, SMALLEST = 0.8, 0.5, 24

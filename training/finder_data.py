@@ -25,7 +25,7 @@ from avfake.faces import FaceFinder
 from avfake.media import Clip
 from avfake.types import AvfakeError
 from training.datasets import packs
-from training.visual_data import HELD_OUT, hashed
+from training.manifest import held_out
 
 LONGEST = 640  # pixels: no picture is kept larger than the finder will see it
 FRAMES = 12  # a clip
@@ -118,8 +118,7 @@ def shrunk(picture: np.ndarray, longest: int) -> np.ndarray:
 
 def is_held_out(table: pd.DataFrame) -> np.ndarray:
     """Bool [n]: pictures of people kept from training, and all of the dev split."""
-    aside = [hashed(group, HELD_OUT) == 0 for group in table["group"]]
-    return np.array(aside, bool) | (table["split"] == "dev").to_numpy()
+    return held_out(table["group"]) | (table["split"] == "dev").to_numpy()
 
 
 @dataclass(frozen=True)

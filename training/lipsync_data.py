@@ -24,9 +24,10 @@ from avfake.models.lipsync import MOUTH_SIDE as MOUTH_PIXELS
 from avfake.models.lipsync import SAMPLES_PER_FRAME
 from training.augment_picture import blur, rescale
 from training.augment_sound import Journey
-from training.prepare import TRACK_COLUMNS, TRACK_CONTEXT
+from training.cut import TRACK_CONTEXT
+from training.manifest import held_out
+from training.prepare import TRACK_COLUMNS
 from training.shards import read_track
-from training.visual_data import HELD_OUT, hashed
 
 Generator = np.random.Generator
 
@@ -64,7 +65,7 @@ class Tracks:
         split = self.table["split"]
         # Fakes may be out of step with their sound, or fit it by design: neither is a teacher.
         train = ((split == "train") & (self.table["label"] == 0)).to_numpy()
-        aside = np.array([hashed(group, HELD_OUT) == 0 for group in self.table["group"]], bool)
+        aside = held_out(self.table["group"])
         others = split.isin(["dev", "val"]).to_numpy()
         return self.where(train & ~aside), self.where(train & aside), self.where(others)
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 COLUMNS = {
@@ -40,6 +41,8 @@ LABELS = ("label", "label_visual", "label_audio", "label_lipsync")
 APART = ("train", "val", "test")
 SPLITS = (*APART, "dev", "aside")
 UNKNOWN = math.nan
+HELD_OUT = 5
+"""Of the people to train on, recipes hold out one group in so many."""
 SOUND = frozenset((".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus", ".aac"))
 """How files end that hold sound and no picture."""
 
@@ -182,6 +185,16 @@ def components(links: Sequence[Sequence[str]]) -> list[str]:
             one, two = sorted((first(names[0]), first(other)))
             above[two] = one
     return [first(names[0]) for names in links]
+
+
+def hashed(group: str, parts: int) -> int:
+    """Which of `parts` a group falls into: the same on every machine, whatever else there is."""
+    return zlib.crc32(group.encode()) % parts
+
+
+def held_out(groups: Iterable[str]) -> np.ndarray:
+    """Bool [n]: whether each group is one of the people that every recipe keeps from training."""
+    return np.array([hashed(group, HELD_OUT) == 0 for group in groups], bool)
 
 
 def split_groups(groups: Iterable[str], share: float = 0.1) -> dict[str, str]:

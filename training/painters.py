@@ -21,9 +21,10 @@ from torch.utils.data import Dataset
 
 from training.fakes.painter import Autoencoder
 from training.loop import Schedule, fit
+from training.manifest import held_out
 from training.pretrained import IMAGENET, LITE0, pretrain
 from training.runtime import Runtime
-from training.visual_data import Faces, held_out, training_faces
+from training.visual_data import Faces, training_faces
 
 PAINTERS: dict[str, dict[str, Any]] = {
     "nearest": {"upsampling": "nearest", "width": 16, "latent": 12, "levels": 3},
@@ -92,7 +93,7 @@ class Perception(nn.Module):
 def train(prepared: Path, out: Path, schedule: Schedule, runtime: Runtime) -> dict[str, float]:
     """Train every painter into its folder under `out`; each one's loss on people held out."""
     faces = training_faces(Faces.load(prepared))
-    aside = held_out(faces)
+    aside = held_out(faces.table["group"])
     watched = [Patches(faces.where(aside), 8, seed=1)[index] for index in range(8)]
     figures = {}
     for name, config in PAINTERS.items():

@@ -36,12 +36,10 @@ from avfake.faces import load_finder
 from avfake.types import AvfakeError
 from training.batches import Job, records, run
 from training.compare import EVIDENCE, Comparer, Pair
-from training.cut import BOX, POINTS, SAMPLES_PER_PICTURE, TRACK_CONTEXT, TRACK_SIZE, Cutter, Source
+from training.cut import BOX, POINTS, Cutter, Source
 from training.datasets import DATASETS, packs
 from training.manifest import LABELS, UNKNOWN, DatasetError, Manifest, is_sound, save
 from training.shards import Folder, Shards
-
-__all__ = ["FACE_COLUMNS", "SAMPLES_PER_PICTURE", "TRACK_COLUMNS", "TRACK_CONTEXT", "TRACK_SIZE"]
 
 OF_THE_CLIP = ["split", "label", "group", "source", "clip"]
 FACE_COLUMNS = ["path", *OF_THE_CLIP, "time", "score", *BOX, *POINTS]

@@ -30,6 +30,7 @@ from avfake.crops import face_crop
 from avfake.models.visual import VisualNet
 from training.fakes.painter import Painters
 from training.loop import Schedule, fit, load_state
+from training.manifest import hashed, held_out
 from training.pretrained import IMAGENET, LITE0, pretrain
 from training.runtime import Runtime
 from training.visual_data import (
@@ -37,8 +38,6 @@ from training.visual_data import (
     Faces,
     PairBatches,
     Studio,
-    hashed,
-    held_out,
     training_faces,
 )
 
@@ -128,13 +127,13 @@ def train(
     runtime = runtime or Runtime()
     faces = Faces.load(prepared)
     kept, size = training_faces(faces), recipe.model["size"]
-    aside = held_out(kept)
+    aside = held_out(kept.table["group"])
     fakes = faces.where((faces.table["split"] == "train") & (faces.table["label"] == 1))
     studio = Studio(
         kept.where(~aside),
         size,
         Painters(painters) if painters else None,
-        fakes.where(~held_out(fakes)),
+        fakes.where(~held_out(fakes.table["group"])),
     )
     mine = pseudo_crops(Studio(kept.where(aside), size, studio.painters))
     others = faces.table["split"].isin(CHOSEN_BY)

@@ -7,7 +7,6 @@ cut, with the box a little off as a tracker's is; then real and fake get the sam
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -56,8 +55,6 @@ TRUE_FAKES = 0.5
 """Share of the pairs that hold a true fake, where the data set has some to train on."""
 WORN = 0.7
 """Odds, in the end, that a pair goes through codecs, blur, noise and another framing."""
-HELD_OUT = 5
-"""One group in so many is held out."""
 
 BOX = ["left", "top", "right", "bottom"]
 POINTS = [f"p{index}{axis}" for index in range(5) for axis in "xy"]
@@ -106,16 +103,6 @@ class Faces:
             picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
             box, points = box * np.tile(scale, 2), points * scale
         return Face(picture, box, None if np.isnan(points).any() else points)
-
-
-def hashed(group: str, parts: int) -> int:
-    """Which of `parts` a group falls into: the same on every machine, whatever else there is."""
-    return zlib.crc32(group.encode()) % parts
-
-
-def held_out(faces: Faces) -> np.ndarray:
-    """Bool [n]: rows of the people that are kept from training."""
-    return np.array([hashed(group, HELD_OUT) == 0 for group in faces.table["group"]], bool)
 
 
 def detail(face: Face) -> float:

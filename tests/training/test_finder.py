@@ -30,7 +30,7 @@ from training.finder_data import (  # noqa: E402
     scene,
 )
 from training.loop import Schedule  # noqa: E402
-from training.visual_data import HELD_OUT, hashed  # noqa: E402
+from training.manifest import HELD_OUT, hashed  # noqa: E402
 
 
 class Sighted:

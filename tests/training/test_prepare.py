@@ -28,12 +28,11 @@ from tests.clips import (  # noqa: E402
     write_clip,
 )
 from tests.training.voices import voice  # noqa: E402
+from training.cut import SAMPLES_PER_PICTURE, TRACK_SIZE  # noqa: E402
 from training.datasets import dfdc, folder, packs  # noqa: E402
 from training.manifest import DatasetError, load, open_prepared  # noqa: E402
 from training.prepare import (  # noqa: E402
     FACE_COLUMNS,
-    SAMPLES_PER_PICTURE,
-    TRACK_SIZE,
     main,
     picture_label,
     prepare,
