@@ -20,7 +20,8 @@ import pandas as pd
 
 from avfake.detector import Detector
 from avfake.types import BRANCHES, Prediction
-from evaluation.metrics import PRIOR_LOG_LOSS, auc, grouped_interval, log_loss
+from evaluation.metrics.classification import PRIOR_LOG_LOSS, auc, log_loss
+from evaluation.metrics.intervals import grouped_interval
 
 LABELS = {"real": 0, "fake": 1, "0": 0, "1": 1}
 COLUMNS = (

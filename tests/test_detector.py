@@ -372,7 +372,7 @@ def test_sound_muxed_late_is_told_on_real_clips(
 @pytest.mark.slow
 def test_true_fakes_rank_above_real_clips(detector: Detector, packs: Path) -> None:
     """Over all dev clips: what a detector is for."""
-    from evaluation.metrics import auc
+    from evaluation.metrics.classification import auc
 
     folder = packs / "dev" / "clips"
     answers = [

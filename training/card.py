@@ -18,7 +18,8 @@ from typing import Any
 import pandas as pd
 
 from avfake.bundle import load_bundle
-from evaluation.metrics import auc, grouped_interval
+from evaluation.metrics.classification import auc
+from evaluation.metrics.intervals import grouped_interval
 from evaluation.score import figures, read_manifest
 
 NOTES = """\

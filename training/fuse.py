@@ -35,7 +35,7 @@ from torch.utils.data import Dataset
 
 from avfake.models.fusion import FusionNet
 from avfake.types import BRANCHES
-from evaluation.metrics import auc, log_loss, threshold_at_false_alarms
+from evaluation.metrics.classification import auc, log_loss, threshold_at_false_alarms
 from training.loop import Schedule, fit, load_state, save
 
 # Kinds of clip: share, then whether picture, voice and lip-sync are fake. Fakes have over a half:

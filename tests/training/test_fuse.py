@@ -15,7 +15,7 @@ pytest.importorskip("sklearn")
 
 import training.fuse as recipe  # noqa: E402
 from avfake.types import BRANCHES  # noqa: E402
-from evaluation.metrics import auc  # noqa: E402
+from evaluation.metrics.classification import auc  # noqa: E402
 from training.export import rebuild  # noqa: E402
 from training.fuse import (  # noqa: E402
     KINDS,
