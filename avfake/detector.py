@@ -77,27 +77,36 @@ class Detector:
         return cls(bundle, load_finder(face_model, bundle), threads)
 
     @overload
-    def predict(self, path: Pathlike) -> Prediction: ...
+    def predict(self, path: Pathlike, longest: float | None = None) -> Prediction: ...
     @overload
-    def predict(self, path: list[Pathlike] | tuple[Pathlike, ...]) -> list[Prediction]: ...
     def predict(
-        self, path: Pathlike | list[Pathlike] | tuple[Pathlike, ...]
+        self, path: list[Pathlike] | tuple[Pathlike, ...], longest: float | None = None
+    ) -> list[Prediction]: ...
+    def predict(
+        self,
+        path: Pathlike | list[Pathlike] | tuple[Pathlike, ...],
+        longest: float | None = None,
     ) -> Prediction | list[Prediction]:
         """Score one file, or each of several in turn.
+
+        `longest`: seconds to look at, for who is short of time: the clip is decoded and judged no
+        further, as if it ended there, and has the warning "truncated". None for all of it.
 
         A file that cannot be judged gives a Prediction with status "error" (or "abstain" where it
         holds neither face nor speech) and a reason; it raises nothing and costs no other file.
         What nobody foresaw is an "internal_error", with its trace in the log.
         """
+        if longest is not None and not longest > 0:
+            raise ValueError(f"longest must be more than 0 seconds, not {longest}")
         if isinstance(path, str | os.PathLike):
-            return self._predict(path)
-        return [self._predict(one) for one in path]
+            return self._predict(path, longest)
+        return [self._predict(one, longest) for one in path]
 
-    def _predict(self, path: Pathlike) -> Prediction:
+    def _predict(self, path: Pathlike, longest: float | None) -> Prediction:
         started = time.perf_counter()
         tracker = Tracker(self.finder)
         try:
-            with Clip(path) as clip:
+            with Clip(path, longest) as clip:
                 analysis = _Analysis(clip, tracker, self._visual, self._audio, self._lipsync)
                 scores = analysis.run()
         except AvfakeError as error:

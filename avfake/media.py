@@ -38,14 +38,19 @@ class Clip:
 
     `info` is known at once; `sound()` and `pictures()` each decode their stream once. `warnings`
     fills while decoding: "partial_decode" (some of the file could not be decoded), "gap" (the
-    picture stands or is missing for more than 10 s), "truncated" (only the first hour was read).
+    picture stands or is missing for more than 10 s), "truncated" (only the first hour was read, or
+    the first `longest` seconds).
+
+    `longest`: seconds of the clip, on its own clock, to decode; None for all, up to an hour. A clip
+    that is shorter is decoded as if it were not given.
 
     Raises AvfakeError with reason `not_found`, `not_a_file`, `not_readable`, `empty_file`,
     `not_media`, `no_streams` or `too_large`.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], longest: float | None = None) -> None:
         self.path = Path(path)
+        self._end = MAX_SECONDS if longest is None else min(longest, MAX_SECONDS)
         self.warnings: list[str] = []
         self._container: Any = None
         self._origin = 0.0  # the container's start on its own clock, seconds
@@ -114,6 +119,9 @@ class Clip:
             if frame.time is None:
                 continue
             time = frame.time - self._origin
+            if time > self._end:
+                self._warn("truncated")
+                break
             if kind != (kind := (frame.format.name, frame.layout.name, frame.sample_rate)):
                 # The first frame, or a stream that goes from mono to stereo, say, midway.
                 pieces.append(_resampled(resampler, None))
@@ -127,9 +135,6 @@ class Clip:
                 count += len(pieces[-1])
             pieces.append(_resampled(resampler, frame))
             count += len(pieces[-1])
-            if time > MAX_SECONDS:
-                self._warn("truncated")
-                break
         if start is None:
             return None
         samples = np.concatenate([*pieces, _resampled(resampler, None)])
@@ -161,7 +166,7 @@ class Clip:
                 continue
             if time <= held.time:
                 continue  # a clock that runs back: keep the picture that came first
-            if time > MAX_SECONDS:
+            if time > self._end:
                 self._warn("truncated")
                 break
             # Every grid point nearer to the held frame than to this one shows the held frame.
@@ -176,7 +181,7 @@ class Clip:
         while held is not None and (now := first + count / rate) - held.time <= 0.5 / rate:
             yield held.picture(now, count % colour_every == 0)
             count += 1
-        if count / rate < 0.9 * min(self._claimed_duration(), MAX_SECONDS) - 0.5:
+        if count / rate < 0.9 * min(self._claimed_duration(), self._end) - 0.5:
             self._warn("partial_decode")
 
     def _claimed_duration(self) -> float:
@@ -184,7 +189,7 @@ class Clip:
         if self._video_duration is not None:
             return self._video_duration
         # Matroska knows only the whole: that may be the sound's length as well.
-        whole = self.info.duration or 0.0
+        whole = min(self.info.duration or 0.0, self._end)
         return 0.0 if self._sound_end >= 0.9 * whole - 0.5 else whole
 
     def _decoded(self, kind: str) -> Iterator[Any]:

@@ -383,3 +383,35 @@ def test_true_fakes_rank_above_real_clips(detector: Detector, packs: Path) -> No
     judged = [(label, a.logit) for label, a in answers if a.logit is not None]
     labels, logits = zip(*judged, strict=True)
     assert auc(np.array(labels), np.array(logits)) > 0.5
+
+
+# A deadline: only the first seconds
+
+
+def test_looking_at_the_beginning_alone_saves_its_time(detector: Detector, tmp_path: Path) -> None:
+    frames, _ = moving_portrait(400, 25)
+    path = write_clip(tmp_path / "clip.mp4", frames)
+    whole, start = (detector.predict(path, longest) for longest in (None, 2.0))
+    assert whole.seconds["total"] > 2 * start.seconds["total"]
+    assert (whole.warnings, start.warnings) == ((), ("truncated",))
+    assert start.status == "ok"
+    assert start.tracks[0].end == pytest.approx(2.0)
+    assert max(window.end for window in start.branches["visual"].windows) <= 3.0
+    assert start.media == whole.media
+
+
+def test_a_clip_that_is_shorter_gets_the_same_answer(
+    detector: Detector, sample_path: Path, sample_prediction: Prediction
+) -> None:
+    (again,) = detector.predict([sample_path], longest=7.0)
+    assert again.logit == pytest.approx(sample_prediction.logit, abs=1e-6)
+    assert again.warnings == ()
+    assert [score.windows for score in again.branches.values()] == [
+        score.windows for score in sample_prediction.branches.values()
+    ]
+
+
+@pytest.mark.parametrize("longest", [0.0, -1.0, float("nan")])
+def test_no_time_at_all_is_a_mistake(detector: Detector, longest: float) -> None:
+    with pytest.raises(ValueError, match="more than 0 seconds"):
+        detector.predict("clip.mp4", longest)

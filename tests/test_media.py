@@ -481,3 +481,41 @@ def test_a_file_name_that_is_not_utf_8(tmp_path: Path) -> None:
     except OSError:
         pytest.skip("this file system takes no such names")
     assert len(pictures(Path(os.fsdecode(odd)))) == 5
+
+
+# Only the first seconds
+
+
+def test_no_more_than_the_longest_is_decoded(sample_path: Path) -> None:
+    with Clip(sample_path, longest=2.0) as clip:
+        sound = clip.sound()
+        pictures = list(clip.pictures(10))
+        assert clip.warnings == ["truncated"]
+        assert clip.info.duration == pytest.approx(6.0, abs=0.1)  # as long as it was
+    assert sound is not None
+    assert sound.end == pytest.approx(2.0, abs=0.1)
+    assert pictures[-1].time == pytest.approx(2.0)
+
+
+def test_a_shorter_clip_is_decoded_as_ever(sample_path: Path) -> None:
+    seen = []
+    for longest in (None, 60.0):
+        with Clip(sample_path, longest) as clip:
+            sound = clip.sound()
+            assert sound is not None
+            seen.append((sound.samples, [p.luma for p in clip.pictures(10)]))
+            assert clip.warnings == []
+    np.testing.assert_array_equal(seen[0][0], seen[1][0])
+    np.testing.assert_array_equal(seen[0][1], seen[1][1])
+
+
+def test_a_clip_cut_on_purpose_is_not_called_damaged(tmp_path: Path) -> None:
+    """Matroska knows one length for all streams, here the sound's."""
+    path = write_clip(
+        tmp_path / "clip.mkv", grey_frames([90] * 50), sound=np.zeros(16_000 * 8, np.float32)
+    )
+    for longest in (None, 4.0):
+        with Clip(path, longest) as clip:
+            clip.sound()
+            assert len(list(clip.pictures(10))) == 50
+            assert "partial_decode" not in clip.warnings
