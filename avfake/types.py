@@ -43,6 +43,10 @@ class AvfakeError(Exception):
         super().__init__(message)
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[AvfakeError], tuple[str, str]]:
+        # Exceptions pickle their message alone: this one could not come back from a worker.
+        return AvfakeError, (self.reason, str(self))
+
 
 @dataclass(frozen=True)
 class MediaInfo:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -190,3 +191,8 @@ def test_an_error_carries_code_and_sentence() -> None:
     error = AvfakeError("not_found", "There is no file x.")
     assert error.reason == "not_found"
     assert str(error) == "There is no file x."
+
+
+def test_an_error_comes_back_whole_from_another_process() -> None:
+    error = pickle.loads(pickle.dumps(AvfakeError("not_found", "There is no file a.mp4.")))
+    assert (error.reason, str(error)) == ("not_found", "There is no file a.mp4.")
