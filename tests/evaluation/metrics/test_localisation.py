@@ -101,9 +101,8 @@ def clips() -> tuple[list, list]:
     truth, proposals = [], []
     for clip in range(8):
         starts = np.arange(clip % 4) * 3 + rng.uniform(0, 1, clip % 4)
-        segments = [
-            (start, start + length) for start, length in zip(starts, rng.uniform(0.5, 2, 3))
-        ]
+        lengths = rng.uniform(0.5, 2, 3)[: clip % 4]
+        segments = list(zip(starts, starts + lengths, strict=True))
         near = [(s + rng.normal(0, 0.1), e + rng.normal(0, 0.1), rng.random()) for s, e in segments]
         far = [(s, s + 1, rng.random() / 2) for s in rng.uniform(0, 9, 6)]
         truth.append(segments)
