@@ -141,7 +141,8 @@ def show(pairs: Pairs, found: list[Difference], test: DeLong, console: Console) 
     )
     console.print(
         f"Left out: {pairs.only_first} that only A scored, {pairs.only_second} that only B did, "
-        f"{pairs.neither} that neither did, {pairs.unlabelled} without a label."
+        f"{pairs.neither} that neither did, {pairs.unlabelled} without a label.",
+        soft_wrap=True,
     )
     table = Table(box=None, pad_edge=False)
     for column in ("", "A", "B", "A - B", "95 % interval", "better"):
@@ -200,6 +201,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--branch", choices=MODALITIES, default="fused", help="(default: fused)")
     parser.add_argument("--draws", type=int, default=1000, help="of the bootstrap (default: 1000)")
     options = parser.parse_args(arguments)
+    if options.draws < 1:
+        parser.error("--draws must be 1 or more")
     try:
         pairs = pair(
             read_scores(options.first),
