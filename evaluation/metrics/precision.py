@@ -23,5 +23,5 @@ def log_weighted_precision(
     alarms, hits, _ = counts(label, score)
     if not alarms[-1] or not hits[-1]:
         return float("nan")
-    at = int(np.argmax(hits >= recall * hits[-1] - 1e-9))  # 0.1 * 30 is more than 3
+    at = int(np.argmax(hits >= recall * hits[-1] - 1e-9))  # 0.55 * 100 is 55.00000000000001
     return float(np.log(hits[at] / (hits[at] + alpha * alarms[at])))

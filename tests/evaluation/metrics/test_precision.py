@@ -49,9 +49,9 @@ def test_by_hand() -> None:
 
 
 def test_a_recall_is_reached_in_whole_clips() -> None:
-    """3 of 30 fakes are a tenth, though 0.1 * 30 is a little more than 3."""
-    label = np.r_[np.ones(3), 0, np.ones(27)]
-    assert log_weighted_precision(label, -np.arange(31.0), 0.1) == 0
+    """55 of 100 fakes are 0.55 of them, though 0.55 * 100 is a little more than 55."""
+    label = np.r_[np.ones(55), 0, np.ones(45)]
+    assert log_weighted_precision(label, -np.arange(101.0), 0.55) == 0
 
 
 @pytest.mark.parametrize("label", [[0, 0, 0], [1, 1, 1], []])
