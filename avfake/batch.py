@@ -13,7 +13,7 @@ import logging
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -28,9 +28,9 @@ from avfake.types import Prediction
 Pathlike = str | os.PathLike[str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
-    """One file to judge.
+    """One file to judge; each is itself alone, also where two name the same file.
 
     `longest`: seconds of the clip to look at, None for all (see `Detector.predict`); `timeout`:
     seconds that its worker has for it, before it is stopped. A worker's first file waits for the
@@ -64,7 +64,7 @@ class Models:
 
 def judge_each(
     jobs: Iterable[Job], load: Callable[[], Judge], workers: int
-) -> Iterator[tuple[Job, Prediction]]:
+) -> Generator[tuple[Job, Prediction], None, None]:
     """Judge many files in `workers` processes; yield each answer as it comes.
 
     `jobs` is asked for the next one only when a worker is free for it, so it may decide late.

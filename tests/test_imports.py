@@ -28,6 +28,7 @@ ORDER = {
     "avfake.detector": 7,
     "avfake.batch": 8,
     "avfake.sources": 2,
+    "avfake.pace": 2,
     "avfake.submission": 9,
     "avfake.report": 8,
     "avfake.markup": 8,
