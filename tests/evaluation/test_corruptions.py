@@ -32,6 +32,8 @@ def bursts() -> np.ndarray:
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """2 s of a still picture that slides, 30 pictures a second, and three bursts of noise."""
     wide = texture(96, 400, seed=3)
+    grain = np.random.default_rng(3).integers(0, 40, (24, 100, 1), np.uint8)
+    wide = np.clip(wide, 0, 215) + cv2.resize(grain, (400, 96), interpolation=0)[..., None]
     frames = [wide[:, 2 * i : 2 * i + 128] for i in range(60)]
     path = tmp_path_factory.mktemp("source") / "clip.mp4"
     return write_clip(path, frames, fps=30, sound=bursts())
