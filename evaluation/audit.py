@@ -1,12 +1,14 @@
 """Is there a short cut through this data set? Ask before training on it or believing a figure.
 
     python -m evaluation.audit manifest.csv --root FOLDER [--out audit.json] [--workers 4]
+        [--where COLUMN=VALUE]
 
 Looks for four kinds of leak: people in two of train, val and test; files that are there twice,
 across splits; labels that contradict each other; and metadata (duration, size, codecs, silences,
 ...) that tells real from fake. Prints what it found and a verdict, and writes all of it to --out;
 what it read of each file is kept beside that in `audit.facts.jsonl`, so that a second run is short.
 
+Different sets in one table are told apart by their format alone: audit them one by one (--where).
 Duplicates are files of the same bytes, or whose sound and pictures are decoded to the same (other
 tags, MP4 as MOV); a clip that was compressed anew is not recognised. A label conflict is a
 file, or two that are the same, with different labels, or a label that its modalities contradict.
@@ -364,6 +366,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--root", type=Path, required=True, help="what the paths are relative to")
     parser.add_argument("--out", type=Path, help="JSON file for all that was found")
+    parser.add_argument(
+        "--where", action="append", default=[], metavar="COLUMN=VALUE", help="only these rows"
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="files at a time")
     parser.add_argument(
         "--splits",
@@ -384,6 +389,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"there is no folder {options.root}")
     try:
         manifest = read_manifest(options.manifest)
+        for condition in options.where:
+            column, _, value = condition.partition("=")
+            if column not in manifest:
+                raise TableError(f"--where: {options.manifest} has no column {column!r}.")
+            manifest = manifest[manifest[column].astype(str) == value]
+        if manifest.empty:
+            raise TableError("Nothing is left of the manifest to audit.")
     except TableError as error:
         parser.error(str(error))
     if options.out is not None:

@@ -171,6 +171,11 @@ def test_files_that_cannot_be_read_are_counted_with_their_reasons(
     assert "0.wav: not_found" in printed
 
 
+def test_rows_can_be_chosen(tmp_path: Path, clean: pd.DataFrame) -> None:
+    _, found = run(tmp_path, clean, "--where", "split=val")
+    assert found["clips"] == (clean["split"] == "val").sum() == 20
+
+
 def test_too_few_clips_are_no_measurement(tmp_path: Path, clean: pd.DataFrame) -> None:
     status, found = run(tmp_path, clean[:16])
     assert status == 0
@@ -191,6 +196,8 @@ def test_a_data_set_of_one_class_is_noted(tmp_path: Path, clean: pd.DataFrame) -
         (["manifest.csv", "--root", "nowhere"], "no folder"),
         (["manifest.csv", "--root", ".", "--workers", "0"], "--workers"),
         (["manifest.csv", "--root", "empty"], "none of the 60 files"),
+        (["manifest.csv", "--root", ".", "--where", "kind=x"], "no column 'kind'"),
+        (["manifest.csv", "--root", ".", "--where", "split=x"], "Nothing is left"),
     ],
 )
 def test_wrong_usage_is_told_in_a_sentence(
