@@ -21,15 +21,26 @@ SECONDS = 0.6
 
 @pytest.fixture
 def clean(tmp_path: Path) -> pd.DataFrame:
-    """60 short sounds of 30 people, real and fake alike but for what is heard; files in tmp_path.
+    """60 clips of 30 people (see `make`): enough for the probe."""
+    return make(tmp_path, 60)
 
-    A person's clips are in one split and of both classes.
+
+@pytest.fixture
+def few(tmp_path: Path) -> pd.DataFrame:
+    """16 clips of 8 people: too few for the probe, which takes its time."""
+    return make(tmp_path, 16)
+
+
+def make(folder: Path, clips: int) -> pd.DataFrame:
+    """Short sounds, real and fake alike but for what is heard; the manifest of the files made.
+
+    A person has one of both classes, and both are in one split.
     """
     rng = np.random.default_rng(0)
     rows = []
-    for index in range(60):
+    for index in range(clips):
         person, label = index // 2, index % 2
-        write_voice(tmp_path / f"{index}.wav", rng)
+        write_voice(folder / f"{index}.wav", rng)
         split = ("train", "val", "test")[person % 3]
         rows.append([f"{index}.wav", label, f"person{person}", split])
     return pd.DataFrame(rows, columns=["path", "label", "group", "split"])
@@ -84,42 +95,42 @@ def test_silence_before_fakes_is_a_leak(
     assert by_name["loudness"]["auc"] < 0.75
     assert any("Metadata tells label" in leak for leak in found["leaks"])
     assert "this data set leaks" in capsys.readouterr().out
-    allowed, _ = run(tmp_path, clean, "--above", "1")
+    allowed, _ = run(tmp_path, clean.drop(columns="label_audio"), "--above", "1")
     assert allowed == 0
 
 
-def test_somebody_in_two_splits_is_a_leak(tmp_path: Path, clean: pd.DataFrame) -> None:
-    clean.loc[0, "split"] = "test"  # person0 is in train with the other clip
-    status, found = run(tmp_path, clean)
+def test_somebody_in_two_splits_is_a_leak(tmp_path: Path, few: pd.DataFrame) -> None:
+    few.loc[0, "split"] = "test"  # person0 is in train with the other clip
+    status, found = run(tmp_path, few)
     assert status == 1
     (leak,) = found["identities"]
     assert (leak["name"], leak["clips"]) == ("person0", {"train": 1, "test": 1})
 
 
 def test_people_are_compared_where_the_manifest_names_them(
-    tmp_path: Path, clean: pd.DataFrame
+    tmp_path: Path, few: pd.DataFrame
 ) -> None:
-    clean["people"] = clean["group"]
-    clean.loc[0, "people"] = "person0 donor"  # train
-    clean.loc[2, "people"] = "person1 donor"  # val
-    status, found = run(tmp_path, clean)
+    few["people"] = few["group"]
+    few.loc[0, "people"] = "person0 donor"  # train
+    few.loc[2, "people"] = "person1 donor"  # val
+    status, found = run(tmp_path, few)
     assert status == 1
     assert [(e["kind"], e["name"]) for e in found["identities"]] == [("person", "donor")]
 
 
-def test_splits_to_compare_are_a_choice(tmp_path: Path, clean: pd.DataFrame) -> None:
-    clean.loc[0, "split"] = "dev"
-    status, found = run(tmp_path, clean)
+def test_splits_to_compare_are_a_choice(tmp_path: Path, few: pd.DataFrame) -> None:
+    few.loc[0, "split"] = "dev"
+    status, found = run(tmp_path, few)
     assert status == 0
     assert any("dev" in note for note in found["notes"])
-    status, _ = run(tmp_path, clean, "--splits", "train,val,test,dev")
+    status, _ = run(tmp_path, few, "--splits", "train,val,test,dev")
     assert status == 1
 
 
-def test_the_same_file_across_splits_is_a_leak(tmp_path: Path, clean: pd.DataFrame) -> None:
+def test_the_same_file_across_splits_is_a_leak(tmp_path: Path, few: pd.DataFrame) -> None:
     shutil.copy(tmp_path / "0.wav", tmp_path / "2.wav")  # both real, train and val
     shutil.copy(tmp_path / "1.wav", tmp_path / "7.wav")  # both fake and train
-    status, found = run(tmp_path, clean)
+    status, found = run(tmp_path, few)
     assert status == 1
     assert {tuple(e["paths"]): e["leaks"] for e in found["duplicates"]} == {
         ("0.wav", "2.wav"): True,
@@ -129,63 +140,63 @@ def test_the_same_file_across_splits_is_a_leak(tmp_path: Path, clean: pd.DataFra
     assert found["leaks"] == ["1 file is in more than one split."]
 
 
-def test_the_same_file_with_two_labels_is_a_conflict(tmp_path: Path, clean: pd.DataFrame) -> None:
+def test_the_same_file_with_two_labels_is_a_conflict(tmp_path: Path, few: pd.DataFrame) -> None:
     shutil.copy(tmp_path / "0.wav", tmp_path / "1.wav")  # one person's, real and fake
-    status, found = run(tmp_path, clean)
+    status, found = run(tmp_path, few)
     assert status == 1
     assert {tuple(entry["paths"]) for entry in found["conflicts"]} == {("0.wav", "1.wav")}
     assert any("differ in label" in entry["what"] for entry in found["conflicts"])
 
 
 def test_a_label_that_its_modalities_contradict_is_a_conflict(
-    tmp_path: Path, clean: pd.DataFrame
+    tmp_path: Path, few: pd.DataFrame
 ) -> None:
-    clean = clean.assign(label_visual=0, label_audio=clean["label"].astype(object))
-    clean["label_lipsync"] = pd.Series([""] * 60, dtype=object)
-    clean.loc[0, "label_audio"] = 1  # of a real clip
-    clean.loc[1, "label_audio"] = 0  # of a fake: now nothing in it is forged ...
-    clean.loc[3, "label_audio"] = 0
-    clean.loc[3, "label_lipsync"] = 1  # ... but here the match of both is
-    clean.loc[5, "label_audio"] = ""  # unknown: may be what is forged
-    status, found = run(tmp_path, clean)
+    few = few.assign(label_visual=0, label_audio=few["label"].astype(object))
+    few["label_lipsync"] = pd.Series([""] * 16, dtype=object)
+    few.loc[0, "label_audio"] = 1  # of a real clip
+    few.loc[1, "label_audio"] = 0  # of a fake: now nothing in it is forged ...
+    few.loc[3, "label_audio"] = 0
+    few.loc[3, "label_lipsync"] = 1  # ... but here the match of both is
+    few.loc[5, "label_audio"] = ""  # unknown: may be what is forged
+    status, found = run(tmp_path, few)
     assert status == 1
     assert [entry["paths"] for entry in found["conflicts"]] == [["0.wav"], ["1.wav"]]
 
 
 def test_files_that_cannot_be_read_are_counted_with_their_reasons(
-    tmp_path: Path, clean: pd.DataFrame, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, few: pd.DataFrame, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "0.wav").unlink()
     (tmp_path / "1.wav").write_bytes(b"")
     (tmp_path / "2.wav").write_text("no sound at all")
-    status, found = run(tmp_path, clean)
+    status, found = run(tmp_path, few)
     assert status == 0
     assert {entry["path"]: entry["reason"] for entry in found["unread"]} == {
         "0.wav": "not_found",
         "1.wav": "empty_file",
         "2.wav": "not_media",
     }
-    assert found["clips"] == 60
+    assert found["clips"] == 16
     printed = capsys.readouterr().out
-    assert "60 clips, 3 of them not readable" in printed
+    assert "16 clips, 3 of them not readable" in printed
     assert "0.wav: not_found" in printed
 
 
-def test_rows_can_be_chosen(tmp_path: Path, clean: pd.DataFrame) -> None:
-    _, found = run(tmp_path, clean, "--where", "split=val")
-    assert found["clips"] == (clean["split"] == "val").sum() == 20
+def test_rows_can_be_chosen(tmp_path: Path, few: pd.DataFrame) -> None:
+    _, found = run(tmp_path, few, "--where", "split=val")
+    assert found["clips"] == (few["split"] == "val").sum() == 6
 
 
-def test_too_few_clips_are_no_measurement(tmp_path: Path, clean: pd.DataFrame) -> None:
-    status, found = run(tmp_path, clean[:16])
+def test_too_few_clips_are_no_measurement(tmp_path: Path, few: pd.DataFrame) -> None:
+    status, found = run(tmp_path, few)
     assert status == 0
     assert found["separations"]["label"] == []
     assert any("was not measured" in note for note in found["notes"])
 
 
-def test_a_data_set_of_one_class_is_noted(tmp_path: Path, clean: pd.DataFrame) -> None:
-    clean["dataset"] = np.where(clean["label"] == 1, "lab", "street")
-    _, found = run(tmp_path, clean)
+def test_a_data_set_of_one_class_is_noted(tmp_path: Path, few: pd.DataFrame) -> None:
+    few["dataset"] = np.where(few["label"] == 1, "lab", "street")
+    _, found = run(tmp_path, few)
     assert any("hold one class only: lab, street" in note for note in found["notes"])
 
 
@@ -195,20 +206,20 @@ def test_a_data_set_of_one_class_is_noted(tmp_path: Path, clean: pd.DataFrame) -
         (["none.csv", "--root", "."], "no table"),
         (["manifest.csv", "--root", "nowhere"], "no folder"),
         (["manifest.csv", "--root", ".", "--workers", "0"], "--workers"),
-        (["manifest.csv", "--root", "empty"], "none of the 60 files"),
+        (["manifest.csv", "--root", "empty"], "none of the 16 files"),
         (["manifest.csv", "--root", ".", "--where", "kind=x"], "no column 'kind'"),
         (["manifest.csv", "--root", ".", "--where", "split=x"], "Nothing is left"),
     ],
 )
 def test_wrong_usage_is_told_in_a_sentence(
     tmp_path: Path,
-    clean: pd.DataFrame,
+    few: pd.DataFrame,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
     word: str,
 ) -> None:
-    clean.to_csv(tmp_path / "manifest.csv", index=False)
+    few.to_csv(tmp_path / "manifest.csv", index=False)
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
