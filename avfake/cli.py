@@ -136,11 +136,11 @@ def _submit(options: argparse.Namespace) -> int:
         workers = options.workers or min(cores(), count)
         settings = Settings(options.deadline, (low, high), options.prior, workers, options.timeout)
         say = _quiet if options.json else _say
-        budget = f"Kaggle's {KAGGLE_BUDGET:.1f} s a video (9 h for 4,000)"
+        budget = f"budget: {KAGGLE_BUDGET:.1f} s a video on Kaggle (9 h for 4,000)"
         if options.deadline is not None:
-            budget = f"{options.deadline / count:.1f} s a video; {budget}"
+            budget += f", {options.deadline / count:.1f} s until the deadline"
         say(f"{count} videos, workers: {workers}, models: {bundle.name} {bundle.version}")
-        say(f"budget: {budget}")
+        say(budget)
         outcome = submit(
             sources,
             sample,
@@ -163,7 +163,7 @@ def _submit(options: argparse.Namespace) -> int:
         if outcome.not_in_sample:
             say(f"  {len(outcome.not_in_sample)} videos are not in the sample, and left out")
         if outcome.judged:
-            say(f"  {outcome.seconds / outcome.judged:.2f} s a video; budget {budget}")
+            say(f"  {outcome.seconds / outcome.judged:.2f} s a video; {budget}")
         if outcome.losses is not None:
             clipped, exact = outcome.losses
             say(f"  log-loss {clipped:.4f} clipped to [{low:g}, {high:g}], {exact:.4f} unclipped,")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from statistics import mean, median
+from statistics import mean
 
 SHORTEST = 1.0
 """Seconds of a video below which looking is not worth while."""
@@ -34,7 +34,8 @@ class Pace:
         self._clock = clock
         self._spent: deque[float] = deque(maxlen=_RECENT)
         self._wasted: deque[float] = deque(maxlen=_RECENT)
-        self._rates: deque[float] = deque(maxlen=_RECENT)
+        self._worked: deque[float] = deque(maxlen=_RECENT)
+        self._looked: deque[float] = deque(maxlen=_RECENT)
         self._durations: deque[float] = deque(maxlen=_RECENT)
 
     def learn(self, spent: float, longest: float | None, duration: float | None) -> None:
@@ -44,7 +45,8 @@ class Pace:
         self._wasted.append(spent if duration is None else 0.0)
         if duration:
             self._durations.append(duration)
-            self._rates.append(spent / (duration if longest is None else min(duration, longest)))
+            self._worked.append(spent)
+            self._looked.append(duration if longest is None else min(duration, longest))
 
     @property
     def seconds(self) -> float | None:
@@ -53,11 +55,8 @@ class Pace:
 
     @property
     def rate(self) -> float:
-        """Seconds of work a second of video looked at; a slow machine's before any was.
-
-        The median: one that is slow for reasons of its own must not shorten the next fifty.
-        """
-        return median(self._rates) if self._rates else 1.0
+        """Seconds of work a second of video looked at; a slow machine's before any was."""
+        return sum(self._worked) / sum(self._looked) if self._looked else 1.0
 
     def is_over(self) -> bool:
         """Whether there is no time left even for the shortest look."""

@@ -248,7 +248,9 @@ class _Run:
                     name, since = under_way.pop(job)
                     self._sources.release(Path(job.path))
                     duration = prediction.media.duration if prediction.media is not None else None
-                    spent = prediction.seconds.get("total", time.monotonic() - since)
+                    spent = time.monotonic() - since
+                    if self._judged < self._settings.workers:  # it loaded the models as well
+                        spent = prediction.seconds.get("total", spent)
                     pace.learn(spent, job.longest, duration)
                     if prediction.reason == "timeout" and job.timeout < self._settings.timeout:
                         waiting.appendleft(name)  # the deadline stopped it
