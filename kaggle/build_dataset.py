@@ -1,7 +1,7 @@
 """Pack avfake, its models and everything it needs into one folder for an offline Kaggle kernel.
 
     python kaggle/build_dataset.py --out dataset --user YOUR_KAGGLE_NAME
-    python kaggle/build_dataset.py --out dataset --python 3.11 3.12 --platform manylinux_2_35_x86_64
+    python kaggle/build_dataset.py --out dataset --python 3.11 3.12 --platform manylinux_2_28_x86_64
 
 The folder then holds wheels, from which `pip install --no-index --find-links` installs, and the
 `dataset-metadata.json` that `kaggle datasets create -p dataset` wants. Needs pip and an index.
@@ -34,10 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wheel = build_wheel(out, options.bundle)
     for version in options.python or [None]:
         download(wheel, out, version, options.platform)
-    # Files of several licences: each wheel carries its own.
     metadata = {
         "title": "avfake wheels",
         "id": f"{options.user}/{SLUG}",
+        "description": "avfake, its models and what it needs, each under the licence it carries.",
         "licenses": [{"name": "other"}],
     }
     (out / "dataset-metadata.json").write_text(json.dumps(metadata, indent=2) + "\n")
@@ -95,8 +95,8 @@ def _pip(*arguments: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").split("\n")[0],
-        epilog="For Kaggle's machines of today: --python 3.11 3.12 --platform "
-        "manylinux_2_35_x86_64. A kernel's Settings panel and `!python --version` tell.",
+        epilog="For Kaggle: --python 3.11 3.12 --platform manylinux_2_28_x86_64; "
+        "`!python --version` in a notebook there tells which.",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
     parser.add_argument(
@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--platform",
         metavar="TAG",
-        help="what they are for, such as manylinux_2_35_x86_64 (default: this machine)",
+        help="what they are for, such as manylinux_2_28_x86_64 (default: this machine)",
     )
     parser.add_argument(
         "--bundle",
