@@ -311,7 +311,8 @@ def show(found: Audit, console: Console) -> None:
         for leak in found.leaks:
             console.print(Text(f"  - {leak}"))
     else:
-        console.print(Text("Verdict: no leak was found.", style="bold green"))
+        limits = ", as far as could be looked (see the notes)" if found.notes else ""
+        console.print(Text(f"Verdict: no leak was found{limits}.", style="bold green"))
 
 
 def _labels_table(found: Audit) -> Table:

@@ -211,7 +211,7 @@ def _bytes(picture: np.ndarray) -> np.ndarray:
 CORRUPTIONS = {
     one.name: one
     for one in (
-        Corruption("recoded", "picture", "nothing but the writing", (0,)),
+        Corruption("recoded", "picture", "as it was", (0,)),
         Corruption(
             "h264", "picture", "CRF", (23, 28, 33, 38, 43), recording=lambda v: Recording(crf=v)
         ),
@@ -223,22 +223,22 @@ CORRUPTIONS = {
             recording=lambda v: Recording(video="libx265", crf=v),
         ),
         Corruption("jpeg", "picture", "quality", (70, 50, 30, 20, 10), jpeg),
-        Corruption("blur", "picture", "px at 480 lines", (1, 2, 3, 4, 6), blur),
-        Corruption("noise", "picture", "deviation of 255", (5, 10, 20, 30, 45), noise),
+        Corruption("blur", "picture", "px of 480", (1, 2, 3, 4, 6), blur),
+        Corruption("noise", "picture", "of 255", (5, 10, 20, 30, 45), noise),
         Corruption("resize", "picture", "scale", (0.7, 0.5, 0.4, 0.33, 0.25), resize),
         Corruption(
             "fps",
             "picture",
-            "pictures a second",
+            "fps",
             (24, 22, 20, 18, 15),
             recording=lambda v: Recording(fps=v),
         ),
         Corruption("brightness", "picture", "factor", (0.8, 0.65, 0.5, 0.35, 0.2), brightness),
         Corruption("contrast", "picture", "factor", (0.8, 0.65, 0.5, 0.35, 0.2), contrast),
         Corruption("saturation", "picture", "factor", (1.3, 1.6, 2, 2.5, 3), saturation),
-        Corruption("greyscale", "picture", "saturation", (0,), saturation),
+        Corruption("greyscale", "picture", "no colour", (0,), saturation),
         Corruption("rotation", "picture", "degrees", (3, 6, 10, 15, 25), rotation),
-        Corruption("flip", "picture", "left to right", (1,), flip),
+        Corruption("flip", "picture", "mirrored", (1,), flip),
         Corruption("text", "picture", "lines", (1, 2, 4, 6, 10), text),
         Corruption("boxes", "picture", "boxes", (1, 2, 4, 6, 10), boxes),
         Corruption(
@@ -262,8 +262,14 @@ CORRUPTIONS = {
             (48, 32, 24, 16, 8),
             recording=lambda v: Recording(audio="libmp3lame", bit_rate=round(v * 1000)),
         ),
-        Corruption("8khz", "sound", "Hz", (8000,), recording=lambda v: Recording(rate=round(v))),
-        Corruption("sound_noise", "sound", "dB over noise", (30, 20, 15, 10, 5), sound=sound_noise),
+        Corruption(
+            "8khz",
+            "sound",
+            "8000 samples a second",
+            (8000,),
+            recording=lambda v: Recording(rate=round(v)),
+        ),
+        Corruption("sound_noise", "sound", "dB", (30, 20, 15, 10, 5), sound=sound_noise),
         Corruption("reverb", "sound", "s to -60 dB", (0.2, 0.4, 0.6, 0.9, 1.2), sound=reverb),
         Corruption("late", "sound", "ms", (40, 80, 120, 160, 200), sound=shift),
         Corruption("early", "sound", "ms", (-40, -80, -120, -160, -200), sound=shift),
@@ -300,15 +306,16 @@ class Source:
         rng = np.random.default_rng([self.seed, zlib.crc32(corruption.name.encode())])
         recording = corruption.recording(value)
         out = self.folder / "corrupted.mkv"
-        if corruption.stream == "picture":
-            change = _same if corruption.picture is None else corruption.picture(value, rng)
-            self._film(out, recording, change, self.sound)
+        sound = self.sound
+        if sound is not None and corruption.sound is not None:
+            samples = np.clip(corruption.sound(sound.samples, value, rng), -1, 1)
+            sound = Sound(samples, sound.start)
+        if corruption.picture is not None:
+            self._film(out, recording, corruption.picture(value, rng), sound)
+        elif corruption.stream == "picture" and recording != Recording():
+            self._film(out, recording, _same, sound)
         else:
-            assert self.sound is not None
-            samples = self.sound.samples
-            if corruption.sound is not None:
-                samples = np.clip(corruption.sound(samples, value, rng), -1, 1)
-            write(out, recording, sound=Sound(samples, self.sound.start), film=self._recoded)
+            write(out, recording, sound=sound, film=self._recoded)
         return out
 
     @cached_property

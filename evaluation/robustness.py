@@ -53,6 +53,7 @@ from evaluation.score import Media
 
 CLEAN = "clean"
 LEVELS = (1, 2, 3, 4, 5)
+WIDTH = 100  # of the table, in letters
 ANSWER = [
     *("path", "corruption", "level", "status", "reason", "fake_probability"),
     *(f"{branch}_probability" for branch in BRANCHES),
@@ -278,7 +279,7 @@ def show(table: pd.DataFrame, console: Console) -> None:
         shown.add_row(
             row["corruption"],
             "" if clean else f"{row['level']} of {row['levels']}",
-            "" if clean else f"{row['value']:g} {row['unit']}",
+            f"{row['value']:g} {row['unit']}" if row["levels"] > 1 else row["unit"],
             str(row["clips"]),
             _number(row["auc"], row["auc_low"], row["auc_high"]),
             "" if clean else _number(row["auc_change"], sign="+"),
@@ -348,7 +349,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     part.write_text(json.dumps(report, indent=1))
     os.replace(part, options.out / "robustness.json")
     plot(table, options.out / "robustness.png")
-    show(table, Console())
+    console = Console()
+    show(table, console if console.width >= WIDTH else Console(width=WIDTH))
     return 0
 
 

@@ -43,13 +43,13 @@ def _panel(axes: Axes, part: pd.DataFrame) -> None:
     """Level 0 is the clean score of the very clips that this corruption concerns."""
     first = part.iloc[0]
     levels = np.r_[0, part["level"].to_numpy(float)]
-    for name, colour, words in (
+    for name, colour, meaning in (
         ("auc", AUC, "AUC, 95 % interval"),
         ("false_alarms", ALARMS, "real clips called likely fake"),
     ):
         values = np.r_[first[f"clean_{name}"], part[name].to_numpy(float)]
         axes.plot(
-            levels, values, color=colour, marker="o", markersize=3, linewidth=1.3, label=words
+            levels, values, color=colour, marker="o", markersize=3, linewidth=1.3, label=meaning
         )
         if name == "auc":
             low, high = (part[f"auc_{end}"].to_numpy(float) for end in ("low", "high"))
@@ -57,9 +57,12 @@ def _panel(axes: Axes, part: pd.DataFrame) -> None:
     axes.axhline(0.5, color="#bbbbbb", linewidth=0.8, linestyle=":")
     axes.set_ylim(-0.03, 1.03)
     axes.set_xlim(-0.4, max(2, levels[-1]) + 0.4)
-    axes.set_xticks(levels, ["clean", *(f"{value:g}" for value in part["value"])], fontsize=7)
+    lone = first["levels"] == 1
+    names = ["corrupted"] if lone else [f"{value:g}" for value in part["value"]]
+    axes.set_xticks(levels, ["clean", *names], fontsize=7)
     axes.tick_params(axis="y", labelsize=7)
-    axes.set_xlabel(first["unit"], fontsize=7, labelpad=1)
+    words = first["unit"] + (" (one level)" if lone else "")
+    axes.set_xlabel(words, fontsize=7, labelpad=1)
     axes.set_title(f"{first['corruption']}, {first['clips']} clips", fontsize=8, color=INK)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

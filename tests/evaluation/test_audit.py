@@ -78,7 +78,7 @@ def test_a_clean_set_passes(
     assert everything["facts"] == "all"
     assert 0.2 < everything["auc"] < 0.7
     assert everything["low"] < 0.5
-    assert "no leak was found" in capsys.readouterr().out
+    assert "no leak was found." in capsys.readouterr().out
 
 
 def test_silence_before_fakes_is_a_leak(
@@ -187,11 +187,14 @@ def test_rows_can_be_chosen(tmp_path: Path, few: pd.DataFrame) -> None:
     assert found["clips"] == (few["split"] == "val").sum() == 6
 
 
-def test_too_few_clips_are_no_measurement(tmp_path: Path, few: pd.DataFrame) -> None:
+def test_too_few_clips_are_no_measurement(
+    tmp_path: Path, few: pd.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
     status, found = run(tmp_path, few)
     assert status == 0
     assert found["separations"]["label"] == []
     assert any("was not measured" in note for note in found["notes"])
+    assert "as far as could be looked" in capsys.readouterr().out
 
 
 def test_a_data_set_of_one_class_is_noted(tmp_path: Path, few: pd.DataFrame) -> None:
