@@ -91,6 +91,18 @@ def read_manifest(path: Path) -> pd.DataFrame:
     return table
 
 
+def select(manifest: pd.DataFrame, conditions: list[str]) -> pd.DataFrame:
+    """The rows where every "COLUMN=VALUE" holds. Raises TableError where none is left."""
+    for condition in conditions:
+        column, _, value = condition.partition("=")
+        if column not in manifest:
+            raise TableError(f"The manifest has no column {column!r} to choose rows by.")
+        manifest = manifest[manifest[column].astype(str) == value]
+    if manifest.empty:
+        raise TableError("Nothing is left of the manifest.")
+    return manifest
+
+
 def read_scores(path: Path) -> pd.DataFrame:
     """The score table with all columns of SCORES. Raises TableError."""
     table = _table(path)

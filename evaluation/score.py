@@ -1,151 +1,218 @@
-"""Score the clips of a manifest and print log-loss and AUC, fused and per modality.
+"""Score the clips of a manifest: a row a clip with everything that the detector answered.
 
-    python -m evaluation.score clips.csv --root FOLDER --out scores.csv
+    python -m evaluation.score clips.csv --root FOLDER --bundle default --out scores.parquet
+    python -m evaluation.score train_sample_videos.zip --out scores.parquet
 
-The manifest is CSV (or TSV by its ending) with `path` (relative to --root) and `label` (0/1 or
-real/fake); optional are `group` (the person: intervals are drawn over these) and `label_visual`,
-`label_audio`, `label_lipsync`, each modality's own truth. A branch without a label of its own is
-measured against `label` and marked so. Rows already in `scores.csv` are not scored again. Clips
-that get no probability are counted and listed, never given one.
+Reads any manifest of `evaluation.protocols` and writes its score table, as Parquet or, by the
+ending, CSV. Each clip's answer is kept in a journal beside it (`scores.parquet.jsonl`) as soon as
+it is there: a run that was stopped goes on where it was. Clips that get no probability are counted
+and listed, never given one. Ends with log-loss and AUC, fused and by modality; the whole page is
+`python -m evaluation.report`.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pandas as pd
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
 
 from avfake.detector import Detector
-from avfake.types import BRANCHES, Prediction
+from avfake.fusion import Fusion
+from avfake.types import AvfakeError, BranchScore, Prediction, probability
 from evaluation.metrics.classification import PRIOR_LOG_LOSS, auc, log_loss
 from evaluation.metrics.intervals import grouped_interval
-
-LABELS = {"real": 0, "fake": 1, "0": 0, "1": 1}
-COLUMNS = (
-    *("path", "status", "reason", "fake_probability"),
-    *(f"{branch}_{what}" for branch in BRANCHES for what in ("status", "reason", "probability")),
-    *("lipsync_offset_ms", "seconds", "bundle"),
+from evaluation.protocols import (
+    MODALITIES,
+    SCORES,
+    TableError,
+    join,
+    probability_of,
+    read_manifest,
+    read_scores,
+    select,
+    truth_of,
+    write_table,
 )
 
 
-def read_manifest(path: Path) -> pd.DataFrame:
-    """The manifest with numeric labels; ValueError names what is missing or odd."""
-    table = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", dtype=str)
-    for column in ("path", "label"):
-        if column not in table:
-            raise ValueError(f"{path} has no column {column!r}")
-    for column in [c for c in table if c == "label" or c.startswith("label_")]:
-        known = table[column].str.lower().map(LABELS)
-        odd = table[column][known.isna() & table[column].notna()]
-        if len(odd):
-            raise ValueError(f"{path}: {column} holds {odd.iloc[0]!r}, not real/fake or 0/1")
-        table[column] = known
-    if table["path"].duplicated().any():
-        raise ValueError(f"{path} lists {table['path'][table['path'].duplicated()].iloc[0]} twice")
-    if "group" not in table:
-        table["group"] = table["path"]
-    return table
+class Media:
+    """The files that a manifest's paths name: below a folder, or inside a zip."""
+
+    def __init__(self, root: Path) -> None:
+        """Raises TableError where `root` is neither."""
+        if not root.is_dir() and root.suffix != ".zip":
+            raise TableError(f"There is no folder {root} to find the clips in.")
+        self.root = root
+
+    @contextmanager
+    def file(self, path: str) -> Iterator[Path]:
+        """Where the clip lies; what a zip holds is unpacked for as long as it is needed."""
+        if self.root.suffix != ".zip":
+            yield self.root / path
+            return
+        with TemporaryDirectory() as folder, ZipFile(self.root) as archive:
+            place = Path(folder, path.rpartition("/")[2])
+            if path in archive.namelist():
+                place.write_bytes(archive.read(path))
+            yield place
 
 
-def score(manifest: pd.DataFrame, root: Path, detector: Detector, out: Path) -> pd.DataFrame:
-    """Score what `out` does not hold yet; return all rows, joined to the manifest."""
-    done: set[str] = set()
-    if out.exists() and out.stat().st_size:
-        rows = pd.read_csv(out, dtype={"path": str, "bundle": str})
-        if not rows["bundle"].eq(detector.bundle.sha256).all():
-            raise ValueError(f"{out} holds scores of other models: score into another file")
-        done = set(rows["path"])
-    with out.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if not file.tell():
-            writer.writeheader()
-        for path in manifest["path"]:
-            if path not in done:
-                writer.writerow(_row(path, detector.predict(root / path)))
-                file.flush()
-    return manifest.merge(pd.read_csv(out), on="path", validate="one_to_one")
+def score(manifest: pd.DataFrame, media: Media, detector: Detector, out: Path) -> pd.DataFrame:
+    """Score what neither `out` nor its journal holds yet; write and return the score table.
+
+    Raises TableError where `out` holds the scores of other models.
+    """
+    rows = {row["path"]: row for row in _known(out, detector.bundle.sha256)}
+    fusion = Fusion(detector.bundle)
+    todo = [path for path in manifest["path"] if path not in rows]
+    journal = out.with_name(out.name + ".jsonl")
+    with journal.open("a") as file, Progress(console=Console(stderr=True)) as progress:
+        for path in progress.track(todo, description="scoring"):
+            with media.file(path) as place:
+                rows[path] = score_row(path, detector.predict(place), fusion)
+            file.write(json.dumps(rows[path]) + "\n")
+            file.flush()
+    table = pd.DataFrame([*rows.values()], columns=list(SCORES))
+    write_table(table, out)
+    journal.unlink()
+    return read_scores(out)
 
 
-def figures(scores: pd.DataFrame) -> pd.DataFrame:
-    """One row a modality: clips, coverage, log-loss, AUC with 95 % interval over groups."""
-    rows = []
-    for name in ("fused", *BRANCHES):
-        truth = scores["label"] if name == "fused" else scores.get(f"label_{name}")
-        own = truth is not None
-        truth = scores["label"] if truth is None else truth
-        column = "fake_probability" if name == "fused" else f"{name}_probability"
-        known = truth.notna() & scores[column].notna()
-        row: dict[str, object] = {
-            "modality": name,
-            "against": "its own label" if own else "the clip's label",
-            "clips": int(known.sum()),
-            "coverage": float(known.sum() / max(1, truth.notna().sum())),
+def score_row(path: str, prediction: Prediction, fusion: Fusion) -> dict[str, Any]:
+    """One row of a score table (SCORES), as JSON would hold it; None for what is not there."""
+    answer = prediction.to_dict()
+    media = answer["media"] or {}
+    row: dict[str, Any] = {
+        "path": path,
+        **{name: answer[name] for name in ("status", "reason", "fake_probability", "verdict")},
+        "segments": json.dumps(answer["segments"]),
+        **{name: media.get(name) for name in ("duration", "width", "height", "fps")},
+        "seconds": answer["seconds"].get("total"),
+        "bundle": prediction.bundle["sha256"],
+    }
+    for name, branch in prediction.branches.items():
+        without = fusion.fuse({**prediction.branches, name: BranchScore.absent("left_out")})
+        row |= {
+            f"{name}_status": branch.status,
+            f"{name}_reason": branch.reason,
+            f"{name}_logit": branch.logit,
+            f"{name}_probability": None if branch.logit is None else probability(branch.logit),
+            f"{name}_windows": json.dumps([window.to_dict() for window in branch.windows]),
+            f"without_{name}": None if without is None else probability(without),
         }
-        if known.any():
-            label, value = truth[known].to_numpy(float), scores[column][known].to_numpy(float)
-            low, high = (
-                grouped_interval(label, value, scores["group"][known].to_numpy(), auc)
-                if 0 < label.sum() < len(label)
-                else (np.nan, np.nan)
-            )
-            row |= {
+    if "lipsync" in prediction.branches:
+        row["lipsync_offset_ms"] = prediction.branches["lipsync"].details.get("offset_ms")
+    return {name: row.get(name) for name in SCORES}
+
+
+def _known(out: Path, bundle: str) -> list[dict[str, Any]]:
+    """Rows of an earlier run: its table's and, where it was stopped, its journal's."""
+    rows: list[dict[str, Any]] = []
+    if out.exists():
+        table = read_scores(out)[list(SCORES)].astype(object)
+        rows += table.where(table.notna(), None).to_dict("records")
+    journal = out.with_name(out.name + ".jsonl")
+    if journal.exists():
+        text = journal.read_text()
+        # A run that is killed may leave half a line.
+        whole, _, _ = text.rpartition("\n")
+        journal.write_text(whole + "\n" if whole else "")
+        rows += [json.loads(line) for line in whole.splitlines()]
+    if any(row["bundle"] != bundle for row in rows):
+        raise TableError(f"{out} holds scores of other models: score into another file.")
+    return rows
+
+
+def figures(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a modality of joined scores: clips, coverage, log-loss, AUC with 95 % interval."""
+    rows = []
+    for name in MODALITIES:
+        truth, own = truth_of(table, name)
+        answers = probability_of(table, name)
+        known = truth.notna() & answers.notna()
+        label, value = truth[known].to_numpy(float), answers[known].to_numpy(float)
+        low, high = grouped_interval(label, value, table["group"][known].to_numpy(), auc)
+        rows.append(
+            {
+                "modality": name,
+                "against": "its own label" if own else "the clip's label",
+                "clips": int(known.sum()),
+                "coverage": float(known.sum() / max(1, truth.notna().sum())),
                 "log_loss": log_loss(label, value),
                 "auc": auc(label, value),
                 "auc_low": low,
                 "auc_high": high,
             }
-        rows.append(row)
+        )
     return pd.DataFrame(rows)
 
 
-def _row(path: str, prediction: Prediction) -> dict[str, object]:
-    answer = prediction.to_dict()
-    row: dict[str, object] = {
-        "path": path,
-        "status": prediction.status,
-        "reason": prediction.reason,
-        "fake_probability": prediction.fake_probability,
-        "seconds": answer["seconds"].get("total"),
-        "bundle": prediction.bundle["sha256"],
-    }
-    for branch, part in answer["branches"].items():
-        row |= {
-            f"{branch}_status": part["status"],
-            f"{branch}_reason": part["reason"],
-            f"{branch}_probability": part["fake_probability"],
-        }
-    row["lipsync_offset_ms"] = answer["branches"].get("lipsync", {}).get("offset_ms")
-    return row
+def show(table: pd.DataFrame, missing: list[str], console: Console) -> None:
+    """The figures and what could not be judged, for people."""
+    shown = Table(box=None, pad_edge=False)
+    for name in ("modality", "against", "clips", "coverage", "log-loss", "AUC", "95 % interval"):
+        shown.add_column(name, justify="left" if name in ("modality", "against") else "right")
+    for row in figures(table).to_dict("records"):
+        numbers = [row["log_loss"], row["auc"]]
+        interval = f"{row['auc_low']:.2f} to {row['auc_high']:.2f}"
+        shown.add_row(
+            row["modality"],
+            row["against"],
+            str(row["clips"]),
+            f"{row['coverage']:.0%}",
+            *("-" if np.isnan(value) else f"{value:.3f}" for value in numbers),
+            "-" if np.isnan(row["auc_low"]) else interval,
+        )
+    console.print(shown)
+    console.print(f"0.5 everywhere would score {PRIOR_LOG_LOSS:.4f}. '-': needs both classes.")
+    failed = table[table["status"] != "ok"]
+    if len(failed):
+        console.print(f"{len(failed)} of {len(table)} clips got no probability:")
+    for row in failed.to_dict("records"):
+        console.print(Text(f"  {row['path']}: {row['status']}, {row['reason']}"))
+    if missing:
+        console.print(f"{len(missing)} clips of the manifest are not among the scores.")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("manifest", type=Path)
-    parser.add_argument("--root", type=Path, required=True, help="what the paths are relative to")
-    parser.add_argument("--out", type=Path, required=True)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "manifest", type=Path, help="CSV, TSV, Parquet, or a folder or zip with metadata.json"
+    )
+    parser.add_argument(
+        "--root", type=Path, help="folder or zip that its paths are in (default: the manifest's)"
+    )
+    parser.add_argument("--bundle", default="default", help="name or folder of the models")
+    parser.add_argument("--out", type=Path, required=True, help="scores.parquet or scores.csv")
     parser.add_argument(
         "--where", action="append", default=[], metavar="COLUMN=VALUE", help="only these rows"
     )
-    parser.add_argument("--bundle", default="default")
-    parser.add_argument("--face-model")
+    parser.add_argument("--threads", type=int, default=0, help="cores for the nets, 0 for all")
     options = parser.parse_args()
-    detector = Detector.from_pretrained(options.bundle, options.face_model)
-    manifest = read_manifest(options.manifest)
-    for condition in options.where:
-        column, _, value = condition.partition("=")
-        if column not in manifest:
-            parser.error(f"{options.manifest} has no column {column!r}")
-        manifest = manifest[manifest[column] == value]
-    if manifest.empty:
-        parser.error("no row of the manifest is left to score")
-    scores = score(manifest, options.root, detector, options.out)
-    print(figures(scores).to_string(index=False, float_format=lambda v: f"{v:.3f}"))
-    print(f"(0.5 for every clip would score a log-loss of {PRIOR_LOG_LOSS:.3f})")
-    for _, row in scores[scores["status"] != "ok"].iterrows():
-        print(f"no probability: {row['path']}: {row['reason']}")
+    try:
+        manifest = select(read_manifest(options.manifest), options.where)
+        own = options.manifest
+        whole = own.is_dir() or own.suffix == ".zip"
+        media = Media(options.root or (own if whole else own.parent))
+        detector = Detector.from_pretrained(options.bundle, threads=options.threads)
+        scores = score(manifest, media, detector, options.out)
+        show(*join(scores, manifest), Console(highlight=False))
+    except (AvfakeError, TableError) as error:
+        print(f"evaluation.score: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

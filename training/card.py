@@ -20,7 +20,8 @@ import pandas as pd
 from avfake.bundle import load_bundle
 from evaluation.metrics.classification import auc
 from evaluation.metrics.intervals import grouped_interval
-from evaluation.score import figures, read_manifest
+from evaluation.protocols import join, read_manifest, read_scores
+from evaluation.score import figures
 
 NOTES = """\
 ## What it is for
@@ -144,7 +145,7 @@ def _data_table(data: Path) -> str:
 
 
 def _clip_table(scores: Path, manifest: Path) -> str:
-    table = read_manifest(manifest).merge(pd.read_csv(scores), on="path", validate="one_to_one")
+    table, _ = join(read_scores(scores), read_manifest(manifest))
     rows = [
         "### Whole clips, through `avfake predict`\n",
         f"{len(table)} clips of the `dev` split. AUC with its 95 % interval over people.\n",

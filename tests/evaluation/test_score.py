@@ -1,0 +1,136 @@
+"""Scoring a manifest: a row a clip whatever happens, and nothing scored twice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from avfake.detector import Detector
+from avfake.fusion import Fusion
+from avfake.types import BRANCHES, BranchScore, Prediction, probability
+from evaluation.protocols import SCORES, TableError, read_manifest, read_scores
+from evaluation.score import Media, figures, score, score_row
+
+
+class Counting:
+    """A detector that answers at once, and counts; `dies_at` stops it there as a kill would."""
+
+    def __init__(self, detector: Detector, answer: Prediction, dies_at: int = -1) -> None:
+        self.bundle, self.answer, self.dies_at = detector.bundle, answer, dies_at
+        self.asked: list[Path] = []
+
+    def predict(self, path: Path) -> Prediction:
+        if len(self.asked) == self.dies_at:
+            raise KeyboardInterrupt
+        self.asked.append(path)
+        return self.answer
+
+
+def manifest_of(folder: Path, names: list[str]) -> pd.DataFrame:
+    rows = "".join(f"{name},{index % 2}\n" for index, name in enumerate(names))
+    (folder / "m.csv").write_text("path,label\n" + rows)
+    return read_manifest(folder / "m.csv")
+
+
+def test_a_row_holds_all_that_the_detector_said(
+    detector: Detector, sample_prediction: Prediction
+) -> None:
+    fusion = Fusion(detector.bundle)
+    row = score_row("a/sample.mp4", sample_prediction, fusion)
+    assert list(row) == list(SCORES)
+    answer = sample_prediction.to_dict()
+    assert row["fake_probability"] == answer["fake_probability"]
+    assert json.loads(row["visual_windows"]) == answer["branches"]["visual"]["windows"]
+    assert row["duration"] == answer["media"]["duration"]
+    for name in BRANCHES:
+        scores = {**sample_prediction.branches, name: BranchScore.absent("x")}
+        without = fusion.fuse(scores)
+        assert without is not None
+        assert row[f"without_{name}"] == probability(without)
+    assert len({row[f"without_{name}"] for name in BRANCHES}) == 3
+
+
+@pytest.mark.parametrize("name", ["scores.parquet", "scores.csv"])
+def test_good_and_bad_clips_get_a_row(
+    detector: Detector, sample_path: Path, tmp_path: Path, name: str
+) -> None:
+    shutil.copy(sample_path, tmp_path / "good clip.mp4")
+    (tmp_path / "text.mp4").write_text("no video at all")
+    manifest = manifest_of(tmp_path, ["good clip.mp4", "text.mp4", "gone.mp4"])
+    table = score(manifest, Media(tmp_path), detector, tmp_path / name).set_index("path")
+    assert table.loc["good clip.mp4", "status"] == "ok"
+    assert 0 < table.loc["good clip.mp4", "fake_probability"] < 1
+    for path, reason in (("text.mp4", "not_media"), ("gone.mp4", "not_found")):
+        assert table.loc[path, "status"] == "error"
+        assert table.loc[path, "reason"] == reason
+        assert np.isnan(table.loc[path, "fake_probability"])
+    assert not (tmp_path / f"{name}.jsonl").exists()
+
+
+def test_a_run_that_was_stopped_goes_on(
+    detector: Detector, sample_prediction: Prediction, tmp_path: Path
+) -> None:
+    manifest = manifest_of(tmp_path, ["a", "b", "c", "d"])
+    out = tmp_path / "s.parquet"
+    with pytest.raises(KeyboardInterrupt):
+        score(manifest, Media(tmp_path), Counting(detector, sample_prediction, 2), out)  # type: ignore[arg-type]
+    with (tmp_path / "s.parquet.jsonl").open("a") as journal:
+        journal.write('{"path": "c", "sta')  # killed while writing
+    again = Counting(detector, sample_prediction)
+    table = score(manifest, Media(tmp_path), again, out)  # type: ignore[arg-type]
+    assert [path.name for path in again.asked] == ["c", "d"]
+    assert table["path"].tolist() == ["a", "b", "c", "d"]
+    more = manifest_of(tmp_path, ["a", "b", "c", "d", "e"])
+    last = Counting(detector, sample_prediction)
+    assert len(score(more, Media(tmp_path), last, out)) == 5  # type: ignore[arg-type]
+    assert [path.name for path in last.asked] == ["e"]
+    assert read_scores(out)["fake_probability"].nunique() == 1
+
+
+def test_scores_of_other_models_are_not_mixed(
+    detector: Detector, sample_prediction: Prediction, tmp_path: Path
+) -> None:
+    manifest = manifest_of(tmp_path, ["a"])
+    out = tmp_path / "s.csv"
+    out.write_text("path,fake_probability,status,bundle\nz,0.5,ok,0123\n")
+    with pytest.raises(TableError, match="other models"):
+        score(manifest, Media(tmp_path), Counting(detector, sample_prediction), out)  # type: ignore[arg-type]
+
+
+def test_a_zip_is_scored_as_it_is(
+    detector: Detector, sample_prediction: Prediction, tmp_path: Path
+) -> None:
+    archive = tmp_path / "train_sample_videos.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("videos/metadata.json", json.dumps({"a.mp4": {"label": "FAKE"}}))
+        file.writestr("videos/a.mp4", b"pictures")
+    with Media(archive).file("videos/a.mp4") as path:
+        assert path.read_bytes() == b"pictures"
+    assert not path.exists()
+    with Media(archive).file("videos/none.mp4") as path:
+        assert not path.exists()
+    asked = Counting(detector, sample_prediction)
+    table = score(read_manifest(archive), Media(archive), asked, tmp_path / "s.csv")  # type: ignore[arg-type]
+    assert table["path"].tolist() == ["videos/a.mp4"]
+    with pytest.raises(TableError, match="no folder"):
+        Media(tmp_path / "nowhere")
+
+
+def test_figures_leave_out_what_has_no_answer(tmp_path: Path) -> None:
+    table = manifest_of(tmp_path, list("abcdef"))
+    table["fake_probability"] = [0.2, 0.7, 0.4, 0.9, 0.1, np.nan]
+    for branch in BRANCHES:
+        table[f"{branch}_probability"] = np.nan
+    fused, visual, *_ = figures(table).to_dict("records")
+    assert fused["clips"] == 5
+    assert fused["coverage"] == pytest.approx(5 / 6)
+    assert fused["auc"] == 1
+    assert fused["log_loss"] == pytest.approx(-np.log([0.8, 0.7, 0.6, 0.9, 0.9]).mean())
+    assert visual["clips"] == 0
+    assert np.isnan(visual["auc"])
