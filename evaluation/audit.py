@@ -37,7 +37,7 @@ from rich.text import Text
 from avfake.types import AvfakeError
 from evaluation.facts import Facts, film_checksum, read_all
 from evaluation.probe import FEATURES, FEWEST, FOLDS, Separation, separations
-from evaluation.protocols import LABELS, TableError, read_manifest
+from evaluation.protocols import LABELS, TableError, read_manifest, select
 
 APART = ("train", "val", "test")
 ABOVE = 0.6
@@ -389,14 +389,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.root.is_dir():
         parser.error(f"there is no folder {options.root}")
     try:
-        manifest = read_manifest(options.manifest)
-        for condition in options.where:
-            column, _, value = condition.partition("=")
-            if column not in manifest:
-                raise TableError(f"--where: {options.manifest} has no column {column!r}.")
-            manifest = manifest[manifest[column].astype(str) == value]
-        if manifest.empty:
-            raise TableError("Nothing is left of the manifest to audit.")
+        manifest = select(read_manifest(options.manifest), options.where)
     except TableError as error:
         parser.error(str(error))
     if options.out is not None:

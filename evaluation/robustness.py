@@ -45,6 +45,7 @@ from evaluation.protocols import (
     TableError,
     probability_of,
     read_manifest,
+    select,
     truth_of,
     write_table,
 )
@@ -319,6 +320,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="NAME",
         help="of: " + ", ".join(CORRUPTIONS),
     )
+    parser.add_argument(
+        "--where", action="append", default=[], metavar="COLUMN=VALUE", help="only these rows"
+    )
     parser.add_argument("--levels", default="1,2,3,4,5", metavar="1,3,5")
     parser.add_argument("--threads", type=int, default=0, help="cores for the nets, 0 for all")
     options = parser.parse_args(arguments)
@@ -329,7 +333,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not levels or not set(levels) <= set(LEVELS):
         parser.error(f"--levels are some of 1,2,3,4,5, not {options.levels!r}")
     try:
-        manifest = read_manifest(options.manifest)
+        manifest = select(read_manifest(options.manifest), options.where)
         own = options.manifest
         media = Media(options.root or (own if own.is_dir() or own.suffix == ".zip" else own.parent))
         judge = Detector.from_pretrained(options.bundle, threads=options.threads)

@@ -213,6 +213,7 @@ def test_from_the_command_line(
         (["manifest.csv", "--levels", "x"], "--levels"),
         (["manifest.csv", "--only", "rain"], "rain"),
         (["nothing.csv"], "no table"),
+        (["manifest.csv", "--where", "label=7"], "Nothing is left"),
         (["manifest.csv", "--bundle", "nobody"], "no bundle"),
     ],
 )
