@@ -2,26 +2,25 @@
 
 Every row holds the prior until its video is scored; the file is replaced as a whole each time. What
 happened to each video stands in a log beside it (`submission.log.jsonl`), from which a run that was
-stopped goes on. The log's first line names the models; then a line when a video is begun
-({"name", "status": "begun", "size"}) and one when it is done (status "ok", "abstain" or "error").
+stopped goes on.
 """
 
 from __future__ import annotations
 
 import csv
-import json
 import math
 import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from avfake.batch import Job, Judge, judge_each
 from avfake.pace import Pace
+from avfake.runlog import Log, writing
 from avfake.sources import Sources, Video
 from avfake.types import AvfakeError, Prediction
 
@@ -143,7 +142,7 @@ def submit(
     log_path = log_of(out)
     if not log_path.exists():
         run.write()
-    with _Log(log_path, models, run.sizes) as log:
+    with Log(log_path, models, run.sizes) as log:
         run.go_on(log)
         run.write()
         until = None
@@ -189,7 +188,7 @@ class _Run:
             for name in dict.fromkeys(sample.names)
         }
 
-    def go_on(self, log: _Log) -> None:
+    def go_on(self, log: Log) -> None:
         """Take over what the log holds; tell it what is wrong from the outset."""
         self._log = log
         self._answers = {
@@ -304,7 +303,7 @@ class _Run:
 
     def write(self) -> None:
         """Put the whole submission in the place of the one that is there."""
-        with _writing(self._out):
+        with writing(self._out):
             part = self._out.with_name(f".{self._out.name}.part")
             with part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
                 writer = csv.writer(file, lineterminator="\n")
@@ -341,85 +340,6 @@ class _Run:
         }
         total = len(self.sizes)
         return Outcome(total, failures, self._others, len(truth), losses, seconds, self._judged)
-
-
-class _Log:
-    """What happened, a JSON object a line, only ever added to.
-
-    `answers`: name -> its last answer; `begun`: name -> how often it was begun without an answer;
-    `ignored`: names that are not in the sample.
-    """
-
-    def __init__(self, path: Path, models: str, sizes: Mapping[str, int | None]) -> None:
-        self.answers: dict[str, dict[str, Any]] = {}
-        self.begun: Counter[str] = Counter()
-        self.ignored: set[str] = set()
-        self._path = path
-        with _writing(path):
-            self._file = path.open("a+b")
-        try:
-            self._read(models, sizes)
-        except BaseException:
-            self._file.close()
-            raise
-
-    def __enter__(self) -> _Log:
-        return self
-
-    def __exit__(self, *fault: object) -> None:
-        self._file.close()
-
-    def write(self, **entry: Any) -> None:
-        with _writing(self._path):
-            self._file.write(json.dumps(entry).encode() + b"\n")
-            self._file.flush()
-
-    def _read(self, models: str, sizes: Mapping[str, int | None]) -> None:
-        self._file.seek(0)
-        content = self._file.read()
-        whole = content.rfind(b"\n") + 1
-        self._file.truncate(whole)  # a last line without its end was cut off by a kill
-        try:
-            head, *entries = [json.loads(line) for line in content[:whole].splitlines()] or [None]
-            if head is None:
-                self.write(models=models)
-                return
-            if head["models"] != models:
-                raise self._other("other models")
-            for entry in entries:
-                self._take(entry, sizes)
-        except (ValueError, KeyError, TypeError):
-            raise self._other("something else") from None
-
-    def _take(self, entry: dict[str, Any], sizes: Mapping[str, int | None]) -> None:
-        name, status = entry["name"], entry["status"]
-        if status == "ignored":
-            self.ignored.add(name)
-            return
-        known = entry["size"] is not None
-        if name not in sizes or (known and sizes[name] not in (None, entry["size"])):
-            raise self._other("other videos")
-        if status == "begun":
-            self.begun[name] += 1
-        else:
-            self.begun[name] = 0
-            self.answers[name] = entry
-
-    def _other(self, what: str) -> AvfakeError:
-        return AvfakeError(
-            "other_run",
-            f"{self._path} is the log of {what}: delete it to begin anew, or choose another --out.",
-        )
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise AvfakeError(
-            "not_writable", f"{path} cannot be written: {error.strerror or error}."
-        ) from None
 
 
 def _loss(pairs: Sequence[tuple[int, float]]) -> float:

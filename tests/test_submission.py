@@ -393,6 +393,30 @@ def test_wrong_usage_and_nothing_to_do(
     assert not (tmp_path / "submission.csv").exists()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups to interrupt")
+def test_ctrl_c_ends_at_once_and_says_how_to_go_on(
+    tmp_path: Path, motley: tuple[Path, list[str]]
+) -> None:
+    _, names = motley
+    process = subprocess.Popen(
+        command("test_videos", "--sample", "sample.csv", "--workers", "1"),
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # as from a terminal: the workers get it, too
+    )
+    path, until = log_of(tmp_path / "submission.csv"), time.monotonic() + 60
+    while not (path.exists() and '"ok"' in path.read_text()) and time.monotonic() < until:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=15)
+    assert process.returncode == 130
+    assert "the same command goes on" in errors
+    assert "Traceback" not in errors
+    rows(tmp_path / "submission.csv", names)
+
+
 def kill_at_random(
     arguments: Sequence[str], folder: Path, names: Sequence[str], kills: int, seed: int
 ) -> subprocess.CompletedProcess[str]:
