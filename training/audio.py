@@ -33,6 +33,8 @@ from training.runtime import Runtime
 from training.shortcuts import FEATURES, probe_auc, shortcuts
 from training.speech import Utterance, hold_out, read_store
 
+UNHEARD = "unheard.csv"
+"""What --leave-out writes beside its weights, as heldout.csv: scores of generators not heard."""
 LEAK = 0.6
 """AUC of the shortcut probe above which the recipe refuses to go on."""
 
@@ -204,12 +206,7 @@ def train_and_report(
         return
     clean = score(net, [trial.clean for trial in trials])
     travelled = score(net, [trial.travelled for trial in trials])
-    columns = ("path", "group", "source", "label")
-    rows = pd.DataFrame([{name: getattr(trial, name) for name in columns} for trial in trials])
-    # As they are and through codecs: probabilities are calibrated on these, and clips have been
-    # through some.
-    both = pd.concat([rows.assign(logit=clean), rows.assign(logit=travelled)])
-    both.to_csv(out / "heldout.csv", index=False)
+    _write_scores(out / "heldout.csv", trials, clean, travelled)
     genuine = [index for index, trial in enumerate(trials) if not trial.twin]
     _update_metrics(
         out,
@@ -248,7 +245,8 @@ def train_without(
     train_set = [item for item in train_set if item.speaker not in voices]
     held = [item for item in held if item.speaker not in voices]
     name = ",".join(generators)
-    _, net, _ = train(train_set, held, recipe, out / "leave_out" / name, runtime)
+    folder = out / "leave_out" / name
+    _, net, _ = train(train_set, held, recipe, folder, runtime)
     if not runtime.chief:
         return
     real = [item for item in held if item.label == 0] + truth
@@ -257,6 +255,7 @@ def train_without(
         score(net, [getattr(trial, version) for trial in trials])
         for version in ("clean", "travelled")
     )
+    _write_scores(folder / UNHEARD, trials, logits, travelled)
     for generator in generators:
         own = {item.group for item in left if item.source == generator}
         chosen = [i for i, x in enumerate(trials) if x.label == 0 or x.source == generator]
@@ -274,6 +273,18 @@ def train_without(
         print(f"without {name}: {generator}", json.dumps(row), flush=True)
         table = _read_metrics(out).get("leave_one_generator_out", {})
         _update_metrics(out, {"leave_one_generator_out": table | {generator: row}})
+
+
+def _write_scores(
+    path: Path, trials: Sequence[Trial], clean: np.ndarray, travelled: np.ndarray
+) -> None:
+    """As they are and through codecs: probabilities are calibrated on these, and clips have been
+    through some.
+    """
+    columns = ("path", "group", "source", "label")
+    rows = pd.DataFrame([{name: getattr(trial, name) for name in columns} for trial in trials])
+    both = pd.concat([rows.assign(logit=clean), rows.assign(logit=travelled)])
+    both.to_csv(path, index=False)
 
 
 def _auc(trials: Sequence[Trial], logits: np.ndarray, chosen: Sequence[int]) -> float:

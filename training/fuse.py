@@ -7,7 +7,9 @@ that the branch was not trained on) and writes `runs/fusion/best.safetensors`, `
 (scale and bias a branch, thresholds) and `metrics.json`.
 
 1. Each branch's raw logits become log-odds by Platt scaling (Platt 1999), every source weighing
-   the same, so that true fakes count for as much as the many pseudo-fakes.
+   the same. Where there are true fakes, pseudo-fakes take no part: a branch finds what it learnt
+   to find more surely than any fake it will meet. For the same reason the scores of generators
+   that a voice net has never heard (`training.audio --leave-out`) stand beside those of heard ones.
 2. Clips of all kinds are composed of held-out scores: real or fake picture, real or fake voice,
    sound in or out of step. A composed clip is fake if any part of it is. Branches are dropped at
    random, as they are on clips without a face, without speech, or silent.
@@ -36,6 +38,7 @@ from torch.utils.data import Dataset
 from avfake.models.fusion import FusionNet
 from avfake.types import BRANCHES
 from evaluation.metrics.classification import auc, log_loss, threshold_at_false_alarms
+from training.audio import UNHEARD
 from training.loop import Schedule, fit, load_state, save
 
 # Kinds of clip: share, then whether picture, voice and lip-sync are fake. Fakes have over a half:
@@ -120,6 +123,28 @@ def compose(pools: dict[str, Pool], parts: np.ndarray, rng: np.random.Generator)
     return np.stack(columns, 1)
 
 
+def read_scores(runs: Path) -> dict[str, pd.DataFrame]:
+    """Each branch's scores of people it was not trained on: path, group, source, label, logit."""
+    tables = {branch: pd.read_csv(runs / branch / "heldout.csv") for branch in BRANCHES}
+    for path in sorted(runs.glob(f"audio/leave_out/*/{UNHEARD}")):
+        rows = pd.read_csv(path)
+        fake = rows["label"] == 1
+        rows["source"] = rows["source"].where(~fake, "unheard-" + rows["source"])
+        tables["audio"] = pd.concat([tables["audio"], rows], ignore_index=True)
+    # A lip-synced fake is a fake of the picture: its mouth fits its sound, as it was made to.
+    synced = tables["lipsync"]["source"].eq("dev-fake")
+    tables["lipsync"] = tables["lipsync"][~synced].copy()
+    pseudo = {
+        "visual": ~tables["visual"]["source"].str.startswith("dev-"),
+        "audio": tables["audio"]["source"].str.startswith("twin-"),
+    }
+    for branch, made in pseudo.items():
+        fake = tables[branch]["label"] == 1
+        if (fake & ~made).any():
+            tables[branch] = tables[branch][~(fake & made)].copy()
+    return tables
+
+
 def calibrate(rows: pd.DataFrame) -> dict[str, float]:
     """Platt's scale and bias for one branch: classes weigh alike, and sources within a class."""
     sizes = rows.groupby(["label", "source"])["logit"].transform("size")
@@ -141,10 +166,7 @@ def first_half(group: pd.Series) -> np.ndarray:
 def fuse(runs: Path) -> dict[str, object]:
     """The whole recipe; returns what is written to metrics.json."""
     out = runs / "fusion"
-    tables = {branch: pd.read_csv(runs / branch / "heldout.csv") for branch in BRANCHES}
-    # A lip-synced fake is a fake of the picture: its mouth fits its sound, as it was made to.
-    synced = tables["lipsync"]["source"].eq("dev-fake")
-    tables["lipsync"] = tables["lipsync"][~synced].copy()
+    tables = read_scores(runs)
     calibration = {
         branch: calibrate(rows[first_half(rows["group"])]) for branch, rows in tables.items()
     }

@@ -132,6 +132,10 @@ def test_the_recipe_reports_speakers_it_never_heard(
     row = after["leave_one_generator_out"]["univnet"]
     assert (row["n_fake"], row["steps"]) == (3, 3)
     assert {"auc", "auc_travelled", "auc_against_own_truth"} <= set(row)
+    unheard = pd.read_csv(tmp_path / "leave_out" / "univnet" / "unheard.csv")
+    assert list(unheard.columns) == list(table.columns)
+    assert (unheard["source"] == "univnet").sum() == 2 * 3  # and through codecs
+    assert set(unheard["source"][unheard["label"] == 1]) == {"univnet"}
 
 
 def test_a_generator_that_is_not_there_is_an_error(

@@ -24,6 +24,7 @@ from training.fuse import (  # noqa: E402
     calibrate,
     first_half,
     fuse,
+    read_scores,
 )
 
 
@@ -155,6 +156,38 @@ def test_people_are_halved_the_same_way_every_time() -> None:
     assert 0.4 < half.mean() < 0.6
     shuffled = names.sample(frac=1, random_state=0)
     assert (first_half(shuffled) == half[shuffled.index]).all()
+
+
+def test_true_fakes_stand_alone_where_there_are_any(tmp_path: Path) -> None:
+    """Pseudo-fakes leave the picture and the voice; generators not heard join the voice."""
+    sources = {
+        "visual": ["faces/humans", "self-face", "swap-plain", "dev-clips", "dev-faces"],
+        "audio": ["librispeech", "twin-world", "nsf"],
+        "lipsync": ["in-sync", "wandering", "dev-real", "dev-fake"],
+    }
+    real = {"faces/humans", "dev-clips", "librispeech", "in-sync", "dev-real"}
+    for branch, names in sources.items():
+        rows = [
+            {"path": name, "group": name, "source": name, "label": int(name not in real)}
+            for name in names
+        ]
+        (tmp_path / branch).mkdir()
+        pd.DataFrame(rows).assign(logit=0.5).to_csv(tmp_path / branch / "heldout.csv", index=False)
+    folder = tmp_path / "audio" / "leave_out" / "univnet"
+    folder.mkdir(parents=True)
+    unheard = pd.DataFrame({"source": ["univnet", "librispeech"], "label": [1, 0], "logit": -1.0})
+    unheard.assign(path="u", group="u").to_csv(folder / "unheard.csv", index=False)
+    tables = read_scores(tmp_path)
+    assert tables["visual"]["source"].tolist() == ["faces/humans", "dev-clips", "dev-faces"]
+    assert tables["audio"]["source"].tolist() == [
+        *("librispeech", "nsf", "unheard-univnet", "librispeech")
+    ]
+    assert tables["lipsync"]["source"].tolist() == ["in-sync", "wandering", "dev-real"]
+    none = pd.read_csv(tmp_path / "visual" / "heldout.csv")
+    none[~none["source"].str.startswith("dev-")].to_csv(
+        tmp_path / "visual" / "heldout.csv", index=False
+    )
+    assert read_scores(tmp_path)["visual"]["source"].tolist() == sources["visual"][:3]
 
 
 # The whole recipe
