@@ -206,6 +206,8 @@ def train_and_report(
         return
     clean = score(net, [trial.clean for trial in trials])
     travelled = score(net, [trial.travelled for trial in trials])
+    # As they are and through codecs: probabilities are calibrated on these, and clips have been
+    # through some.
     _write_scores(out / "heldout.csv", trials, clean, travelled)
     genuine = [index for index, trial in enumerate(trials) if not trial.twin]
     _update_metrics(
@@ -255,7 +257,8 @@ def train_without(
         score(net, [getattr(trial, version) for trial in trials])
         for version in ("clean", "travelled")
     )
-    _write_scores(folder / UNHEARD, trials, logits, travelled)
+    # As they are: unheard and worn at once, hardly any voice is told from another.
+    _write_scores(folder / UNHEARD, trials, logits)
     for generator in generators:
         own = {item.group for item in left if item.source == generator}
         chosen = [i for i, x in enumerate(trials) if x.label == 0 or x.source == generator]
@@ -275,16 +278,11 @@ def train_without(
         _update_metrics(out, {"leave_one_generator_out": table | {generator: row}})
 
 
-def _write_scores(
-    path: Path, trials: Sequence[Trial], clean: np.ndarray, travelled: np.ndarray
-) -> None:
-    """As they are and through codecs: probabilities are calibrated on these, and clips have been
-    through some.
-    """
+def _write_scores(path: Path, trials: Sequence[Trial], *logits: np.ndarray) -> None:
+    """A row for each trial and each of its logits [n]."""
     columns = ("path", "group", "source", "label")
     rows = pd.DataFrame([{name: getattr(trial, name) for name in columns} for trial in trials])
-    both = pd.concat([rows.assign(logit=clean), rows.assign(logit=travelled)])
-    both.to_csv(path, index=False)
+    pd.concat([rows.assign(logit=each) for each in logits]).to_csv(path, index=False)
 
 
 def _auc(trials: Sequence[Trial], logits: np.ndarray, chosen: Sequence[int]) -> float:

@@ -12,12 +12,12 @@ that the branch was not trained on) and writes `runs/fusion/best.safetensors`, `
    that a voice net has never heard (`training.audio --leave-out`) stand beside those of heard ones.
 2. Clips of all kinds are composed of held-out scores: real or fake picture, real or fake voice,
    sound in or out of step. A composed clip is fake if any part of it is. Branches are dropped at
-   random, as they are on clips without a face, without speech, or silent.
-   What is dropped is not there, so it cannot be the fake part.
+   random, as they are on clips without a face, without speech, or silent. What is dropped is not
+   there, so it cannot be the fake part: of the clips of any branches every second one is fake.
 3. Platt's scaling and the head are fitted to one half of the people; the temperature (Guo et al.
    2017), the thresholds of the verdicts and the figures come from the other half.
 
-Every second composed clip is real: that is the prior under which probabilities are calibrated.
+That half is the prior under which probabilities are calibrated.
 """
 
 from __future__ import annotations
@@ -41,16 +41,14 @@ from evaluation.metrics.classification import auc, log_loss, threshold_at_false_
 from training.audio import UNHEARD
 from training.loop import Schedule, fit, load_state, save
 
-# Kinds of clip: share, then whether picture, voice and lip-sync are fake. Fakes have over a half:
-# where the fake part is dropped, what is left is real.
+# Kinds of fake: share, then whether picture, voice and lip-sync are fake.
 KINDS: dict[str, tuple[float, tuple[int, int, int]]] = {
-    "real": (0.43, (0, 0, 0)),
-    "face swap": (0.17, (1, 0, 0)),
-    "lip-synced to another voice": (0.06, (1, 0, 1)),
-    "voice converted": (0.11, (0, 1, 0)),
-    "voice replaced": (0.11, (0, 1, 1)),
-    "dubbed or shifted": (0.06, (0, 0, 1)),
-    "face and voice": (0.06, (1, 1, 0)),
+    "face swap": (0.30, (1, 0, 0)),
+    "lip-synced to another voice": (0.10, (1, 0, 1)),
+    "voice converted": (0.19, (0, 1, 0)),
+    "voice replaced": (0.19, (0, 1, 1)),
+    "dubbed or shifted": (0.11, (0, 0, 1)),
+    "face and voice": (0.11, (1, 1, 0)),
 }
 DROP = 0.2  # chance that a branch is absent
 FALSE_ALARMS = 0.05  # at most: of real clips called likely fake, and of fakes called likely real
@@ -66,18 +64,21 @@ class Pool:
 
     @classmethod
     def of(cls, rows: pd.DataFrame, size: int = 4096, seed: int = 0) -> Pool:
-        """Clips made of `rows`: each is the mean of a few windows of one person and source."""
+        """Clips made of `rows`: each is the mean of a few windows of one person and source. All
+        sources count the same, as in `calibrate`.
+        """
         rng = np.random.default_rng(seed)
         drawn = []
         for label in (0, 1):
-            people = [
-                part["log_odds"].to_numpy()
-                for _, part in rows[rows["label"] == label].groupby(["source", "group"])
+            sources = [
+                [person["log_odds"].to_numpy() for _, person in source.groupby("group")]
+                for _, source in rows[rows["label"] == label].groupby("source")
             ]
-            if not people:
+            if not sources:
                 raise ValueError("a branch needs held-out scores of both real and fake")
-            chosen = [people[i] for i in rng.integers(len(people), size=size)]
-            drawn.append([rng.choice(part, size=min(len(part), 6)).mean() for part in chosen])
+            chosen = [sources[i] for i in rng.integers(len(sources), size=size)]
+            people = [people[rng.integers(len(people))] for people in chosen]
+            drawn.append([rng.choice(part, size=min(len(part), 6)).mean() for part in people])
         return cls(np.array(drawn, np.float32))
 
     def draw(self, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -99,22 +100,28 @@ class ComposedClips(Dataset):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(logits [n, 3], present [n, 3], label [n]), all float32."""
         rng = np.random.default_rng((self._seed, index))
-        kinds = list(KINDS.values())
-        shares = np.array([share for share, _ in kinds])
-        drawn = np.array([kind for _, kind in kinds])[
-            rng.choice(len(kinds), self._size, p=shares / shares.sum())
-        ]
-        logits = compose(self._pools, drawn, rng)
-        present = rng.random(logits.shape) >= DROP
+        present = rng.random((self._size, len(BRANCHES))) >= DROP
         # Not one branch left is no clip to learn from: keep one.
         empty = np.flatnonzero(~present.any(1))
         present[empty, rng.integers(0, len(BRANCHES), len(empty))] = True
-        label = (drawn * present).max(1).astype(np.float32)
+        label = rng.random(self._size) < 0.5
+        parts = _kinds(present, rng) * label[:, None]
+        logits = compose(self._pools, parts, rng)
         return (
             torch.from_numpy(logits * present),
             torch.from_numpy(present.astype(np.float32)),
-            torch.from_numpy(label),
+            torch.from_numpy(label.astype(np.float32)),
         )
+
+
+def _kinds(present: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """int [n, 3]: for each row of bool `present` [n, 3] the parts of a fake that shows in it."""
+    shares = np.array([share for share, _ in KINDS.values()])
+    parts = np.array([parts for _, parts in KINDS.values()])
+    seen = (present[:, None] * parts[None]).any(2) * shares
+    reach = np.cumsum(seen, 1)
+    drawn = rng.random(len(present)) * reach[:, -1]
+    return parts[(reach <= drawn[:, None]).sum(1)]
 
 
 def compose(pools: dict[str, Pool], parts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -263,9 +270,7 @@ def _by_kind(pools: dict[str, Pool], model: FusionNet) -> dict[str, float]:
     real = scores((0, 0, 0))
     label = np.repeat([0, 1], 500)
     return {
-        name: auc(label, np.concatenate([real, scores(kind)]))
-        for name, (_, kind) in KINDS.items()
-        if any(kind)
+        name: auc(label, np.concatenate([real, scores(kind)])) for name, (_, kind) in KINDS.items()
     }
 
 

@@ -152,6 +152,8 @@ class Studio:
             for kind in (portrait, ~portrait)
         ]
         self.poses = np.stack([_pose(place) for place in faces.places])
+        first = table.index.to_series().groupby(table["clip"]).transform("min")
+        self.first_frame = first.to_numpy()
         self.fake_pools: list[np.ndarray] = []
         if fakes is not None and len(fakes):
             rows = fakes.table.index.to_series().groupby(fakes.table["clip"].to_numpy())
@@ -164,7 +166,10 @@ class Studio:
         return int(rng.choice(pool[rng.integers(len(pool))]))
 
     def donor(self, index: int, rng: Generator) -> int:
-        """A row of somebody else, the one of a few whose head is turned most alike."""
+        """A row of somebody else, the one of a few whose head is turned most alike. All frames of
+        a clip that are given generators of one state get the same donor.
+        """
+        index = self.first_frame[index]
         rows = np.array([self.draw(rng) for _ in range(8)])
         distance = np.abs(self.poses[rows] - self.poses[index]).sum(1)
         distance[self.groups[rows] == self.groups[index]] += 1e3
