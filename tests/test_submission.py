@@ -394,12 +394,14 @@ def test_wrong_usage_and_nothing_to_do(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups to interrupt")
-def test_ctrl_c_ends_at_once_and_says_how_to_go_on(
-    tmp_path: Path, motley: tuple[Path, list[str]]
-) -> None:
-    _, names = motley
+def test_ctrl_c_ends_at_once_and_says_how_to_go_on(tmp_path: Path, sample_path: Path) -> None:
+    # So many that a busy machine cannot be through with them before the interrupt is sent.
+    names = [f"{number:03d}.mp4" for number in range(200)]
+    (tmp_path / "test_videos").mkdir()
+    for name in names:
+        (tmp_path / "test_videos" / name).symlink_to(sample_path)
     process = subprocess.Popen(
-        command("test_videos", "--sample", "sample.csv", "--workers", "1"),
+        command("test_videos", "--workers", "1"),
         cwd=tmp_path,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

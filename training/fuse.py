@@ -6,9 +6,10 @@ Reads `runs/{visual,audio,lipsync}/heldout.csv` (path, group, source, label, log
 that the branch was not trained on) and writes `runs/fusion/best.safetensors`, `calibration.json`
 (scale and bias a branch, thresholds) and `metrics.json`.
 
-1. Each branch's raw logits become log-odds by Platt scaling (Platt 1999), every source weighing
-   the same. Where there are true fakes, pseudo-fakes take no part: a branch finds what it learnt
-   to find more surely than any fake it will meet. For the same reason the scores of generators
+1. Each branch's raw logits become log-odds by Platt scaling (Platt 1999), sources weighing by the
+   root of how many people they show. Where there are true fakes, pseudo-fakes take no part: a
+   branch finds what it learnt to find more surely than any fake it will meet; nor do real faces
+   of the packs that it learnt from. For the same reason the scores of generators
    that a voice net has never heard (`training.audio --leave-out`) stand beside those of heard ones.
 2. Clips of all kinds are composed of held-out scores: real or fake picture, real or fake voice,
    sound in or out of step. A composed clip is fake if any part of it is. Branches are dropped at
@@ -33,6 +34,7 @@ import pandas as pd
 import torch
 from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
+from torch.nn.functional import softplus
 from torch.utils.data import Dataset
 
 from avfake.models.fusion import FusionNet
@@ -53,6 +55,9 @@ KINDS: dict[str, tuple[float, tuple[int, int, int]]] = {
 DROP = 0.2  # chance that a branch is absent
 FALSE_ALARMS = 0.05  # at most: of real clips called likely fake, and of fakes called likely real
 LIKELY = 2 / 3  # the least probability that may be called likely
+PULL = 0.1
+"""Weight of how far the head's factors are from 1, at which a branch's log-odds are taken as they
+are: a few dozen true fakes are no ground for making more of them."""
 SCHEDULE = Schedule(steps=1500, lr=0.02, warmup=50, ema=0.99, evaluate_every=100, workers=0)
 
 
@@ -64,8 +69,8 @@ class Pool:
 
     @classmethod
     def of(cls, rows: pd.DataFrame, size: int = 4096, seed: int = 0) -> Pool:
-        """Clips made of `rows`: each is the mean of a few windows of one person and source. All
-        sources count the same, as in `calibrate`.
+        """Clips made of `rows`: each is the mean of a few windows of one person and source. Sources
+        count by the root of how many people they show, as in `calibrate`.
         """
         rng = np.random.default_rng(seed)
         drawn = []
@@ -76,7 +81,8 @@ class Pool:
             ]
             if not sources:
                 raise ValueError("a branch needs held-out scores of both real and fake")
-            chosen = [sources[i] for i in rng.integers(len(sources), size=size)]
+            odds = np.sqrt([len(people) for people in sources])
+            chosen = [sources[i] for i in rng.choice(len(sources), size, p=odds / odds.sum())]
             people = [people[rng.integers(len(people))] for people in chosen]
             drawn.append([rng.choice(part, size=min(len(part), 6)).mean() for part in people])
         return cls(np.array(drawn, np.float32))
@@ -141,22 +147,26 @@ def read_scores(runs: Path) -> dict[str, pd.DataFrame]:
     # A lip-synced fake is a fake of the picture: its mouth fits its sound, as it was made to.
     synced = tables["lipsync"]["source"].eq("dev-fake")
     tables["lipsync"] = tables["lipsync"][~synced].copy()
-    pseudo = {
-        "visual": ~tables["visual"]["source"].str.startswith("dev-"),
-        "audio": tables["audio"]["source"].str.startswith("twin-"),
-    }
-    for branch, made in pseudo.items():
-        fake = tables[branch]["label"] == 1
-        if (fake & ~made).any():
-            tables[branch] = tables[branch][~(fake & made)].copy()
+    voices = tables["audio"]
+    twins = voices["source"].str.startswith("twin-")
+    if ((voices["label"] == 1) & ~twins).any():
+        tables["audio"] = voices[~twins].copy()
+    # Beside true fakes stand the real faces of their own sources: the packs that it learnt from a
+    # net knows too well, whoever is in them.
+    true = tables["visual"]["source"].str.startswith("dev-")
+    if tables["visual"]["label"][true].nunique() == 2:
+        tables["visual"] = tables["visual"][true].copy()
     return tables
 
 
 def calibrate(rows: pd.DataFrame) -> dict[str, float]:
-    """Platt's scale and bias for one branch: classes weigh alike, and sources within a class."""
-    sizes = rows.groupby(["label", "source"])["logit"].transform("size")
-    sources = rows.groupby("label")["source"].transform("nunique")
-    weight = 1.0 / (sizes * sources)
+    """Platt's scale and bias for one branch: classes weigh alike; sources within a class by the
+    root of how many people they show, so that neither a large one drowns the others nor a single
+    clip counts for a source.
+    """
+    within = rows.groupby(["label", "source"])
+    weight = np.sqrt(within["group"].transform("nunique")) / within["logit"].transform("size")
+    weight = weight / weight.groupby(rows["label"]).transform("sum") / 2
     model = LogisticRegression(C=1e3)
     model.fit(rows[["logit"]].to_numpy(), rows["label"], sample_weight=weight * len(rows))
     scale = float(model.coef_[0, 0])
@@ -196,7 +206,8 @@ def fuse(runs: Path) -> dict[str, object]:
 
     def loss(net: torch.nn.Module, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
         (answer,) = net(batch[0], batch[1])
-        return cross_entropy(answer, batch[2])
+        assert isinstance(net.weight, torch.Tensor)
+        return cross_entropy(answer, batch[2]) + PULL * (softplus(net.weight) - 1).square().mean()
 
     (out / "last.safetensors").unlink(missing_ok=True)  # seconds of work: never half an old run
     fit(model, ComposedClips(halves[0]), loss, evaluate, SCHEDULE, out, {})
@@ -243,10 +254,12 @@ def _branch_figures(rows: pd.DataFrame) -> dict[str, float]:
 def _fit_temperature(
     model: FusionNet, logits: torch.Tensor, present: torch.Tensor, label: torch.Tensor
 ) -> float:
-    """The temperature with the least log-loss, over a fine grid from 0.2 to 5."""
+    """The temperature with the least log-loss, over a fine grid from 1 to 5: it may only make the
+    head less sure, for the same reason as PULL.
+    """
     with torch.no_grad():
         (answer,) = model(logits, present)
-    grid = np.geomspace(0.2, 5, 200)
+    grid = np.geomspace(1, 5, 200)
     losses = [float(cross_entropy(answer / float(t), label)) for t in grid]
     return float(grid[int(np.argmin(losses))])
 
