@@ -28,6 +28,7 @@ KAGGLE_BUDGET = 9 * 3600 / 4000
 """Seconds a video that DFDC's competition allowed: nine hours for 4,000 videos."""
 LATER = ("deadline", "not_found", "ambiguous")
 """Reasons for having no score that another run may overcome."""
+_ATTEMPTS = 5  # runs that may be killed while they look at a video; it need not be its fault
 _WRITE_EVERY = 1.0  # seconds
 _RESERVE = 10.0  # seconds before the deadline for stopping workers and writing, or a tenth of it
 
@@ -206,9 +207,9 @@ class _Run:
             if name not in log.ignored:
                 log.write(name=name, status="ignored", reason="not_in_sample")
         for name, begun in log.begun.items():
-            if begun > 1 and name not in self._answers:
-                text = f"The run was killed twice while it looked at {name}."
-                self._settle(name, "error", "interrupted_twice", text)
+            if begun >= _ATTEMPTS and name not in self._answers:
+                text = f"The run was killed {begun} times while it looked at {name}."
+                self._settle(name, "error", "interrupted", text)
 
     def judge(
         self, load: Callable[[], Judge], pace: Pace, tell: Callable[[Progress], None]
@@ -216,7 +217,7 @@ class _Run:
         """Score what is left, until all is done or time is up."""
         # What was under way when a run was killed comes last: it may well kill this one, too.
         rest = [name for name in self._videos if name not in self._answers]
-        waiting = deque(sorted(rest, key=lambda name: self._log.begun[name] > 0))
+        waiting = deque(sorted(rest, key=lambda name: self._log.begun[name]))
         again: dict[str, float] = {}  # name -> seconds to look at, after a time-out
         under_way: dict[Job, tuple[str, float]] = {}
 
