@@ -9,8 +9,8 @@ that the branch was not trained on) and writes `runs/fusion/best.safetensors`, `
 1. Each branch's raw logits become log-odds by Platt scaling (Platt 1999), sources weighing by the
    root of how many people they show. Where there are true fakes, pseudo-fakes take no part: a
    branch finds what it learnt to find more surely than any fake it will meet; nor do real faces
-   of the packs that it learnt from. For the same reason the scores of generators
-   that a voice net has never heard (`training.audio --leave-out`) stand beside those of heard ones.
+   of the packs that it learnt from. For the same reason the scores of generators that a voice net
+   has never heard (`training.audio --leave-out`) stand beside those of heard ones.
 2. Clips of all kinds are composed of held-out scores: real or fake picture, real or fake voice,
    sound in or out of step. A composed clip is fake if any part of it is. Branches are dropped at
    random, as they are on clips without a face, without speech, or silent. What is dropped is not
@@ -18,7 +18,7 @@ that the branch was not trained on) and writes `runs/fusion/best.safetensors`, `
 3. Platt's scaling and the head are fitted to one half of the people; the temperature (Guo et al.
    2017), the thresholds of the verdicts and the figures come from the other half.
 
-That half is the prior under which probabilities are calibrated.
+Every second clip a fake: that is the prior under which probabilities are calibrated.
 """
 
 from __future__ import annotations
