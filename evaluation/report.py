@@ -175,8 +175,8 @@ def _warnings(summary: dict[str, Any]) -> list[str]:
     clips, notes = summary["clips"], []
     if clips["missing"]:
         notes.append(
-            f"{clips['missing']} clips of the manifest are not among the scores and take no part, "
-            f"such as {clips['missing_such_as'][0]}."
+            f"In the manifest but not among the scores, and so without part in this: "
+            f"{clips['missing']}, such as {clips['missing_such_as'][0]}."
         )
     if len(clips["models"]) > 1:
         notes.append("The scores are of different models: score again with one.")
