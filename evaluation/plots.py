@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INK, FAINT = "#222222", "#bbbbbb"
-COLOURS = {"fused": "#222222", "visual": "#0072b2", "audio": "#d55e00", "lipsync": "#009e73"}
+COLOURS = {"fused": "#222222", "picture": "#0072b2", "voice": "#d55e00", "lip-sync": "#009e73"}
 """Told apart by colour-blind readers too (Okabe and Ito's palette)."""
 REAL, FAKE = "#0072b2", "#d55e00"
 

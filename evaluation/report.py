@@ -122,10 +122,10 @@ def page(table: pd.DataFrame, summary: dict[str, Any], title: str) -> str:
         lead=_lead(summary),
         warnings=_warnings(summary),
         abstention=(
-            f"{abstained['coverage']:.0%} of the labelled clips got a probability. A submission "
-            f"must say something of all: with the others at {abstained['prior']:g}, log-loss is "
-            f"{_text(abstained['log_loss'])} and AUC {_text(abstained['auc'])}."
-            if abstained["coverage"] is not None
+            f"{abstained['answered']} of {abstained['labelled']} labelled clips got a probability. "
+            f"A submission must say something of all: with the others at {abstained['prior']:g}, "
+            f"log-loss is {_text(abstained['log_loss'])} and AUC {_text(abstained['auc'])}."
+            if abstained["labelled"]
             else "No clip of the manifest has a label."
         ),
         tables={
@@ -316,9 +316,13 @@ def _plots(table: pd.DataFrame, summary: dict[str, Any]) -> dict[str, str]:
         truth, value = truth_of(table, name)[0], probability_of(table, name)
         known = truth.notna() & value.notna()
         if truth[known].nunique() == 2:
-            curves[name] = roc(truth[known].to_numpy(float), value[known].to_numpy(float))[:2]
+            curves[NAMES[name]] = roc(truth[known].to_numpy(float), value[known].to_numpy(float))[
+                :2
+            ]
     bins = {
-        name: [(bin["probability"], bin["fakes"], bin["clips"]) for bin in part["reliability"]]
+        NAMES[name]: [
+            (bin["probability"], bin["fakes"], bin["clips"]) for bin in part["reliability"]
+        ]
         for name, part in summary["modalities"].items()
         if part["reliability"]
     }

@@ -142,7 +142,8 @@ def abstention(table: pd.DataFrame, missing: int, prior: float) -> dict[str, Any
     return {
         "coverage": _number(coverage(answers)),
         "prior": prior,
-        "clips_at_prior": int(np.isnan(answers).sum()),
+        "labelled": len(answers),
+        "answered": int((~np.isnan(answers)).sum()),
         "never_scored": missing,
         "log_loss": _number(log_loss(label, filled, clip=1e-15)),
         "log_loss_clipped": _number(log_loss(label, filled, clip=0.01)),
