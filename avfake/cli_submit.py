@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import sys
 import time
@@ -13,19 +14,6 @@ from avfake.types import AvfakeError
 
 if TYPE_CHECKING:
     from avfake.submission import Progress
-
-NOTES = """\
-examples:
-  avfake submit test_videos --sample sample_submission.csv --deadline 8h30m
-  avfake submit train_sample_videos.zip      its metadata.json gives a local log-loss, too
-
-The submission is complete and valid from the first second on: each row holds the prior until its
-video is scored. submission.log.jsonl says what happened to each. A run that was stopped goes on
-where it was when the same command is given again.
-
-exit status: 0 done, 1 more than --max-failed of the rows hold the prior (or the run could not
-begin), 2 wrong usage"""
-
 
 NOTES = """\
 examples:
@@ -128,7 +116,7 @@ def _submit(options: argparse.Namespace) -> int:
         say = _quiet if options.json else _say
         budget = f"budget: {KAGGLE_BUDGET:.1f} s a video on Kaggle (9 h for 4,000)"
         if options.deadline is not None:
-            budget += f", {options.deadline / count:.1f} s until the deadline"
+            budget += f", {options.deadline / count:.1f} s a video until the deadline"
         say(f"{count} videos, workers: {workers}, models: {bundle.name} {bundle.version}")
         say(budget)
         models = Models(options.bundle, threads=max(1, cores() // workers))
@@ -208,16 +196,18 @@ def _span(seconds: float) -> str:
 
 
 def _some(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("it takes at least one worker")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes, such as 2")
+    return int(text)
 
 
 def _share(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number between 0 and 1")
     return value
 
 

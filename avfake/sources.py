@@ -161,14 +161,14 @@ class Sources:
         return found
 
     def _entries(self, file: Video) -> dict[str, Any]:
-        path = self.fetch(file)
         try:
+            path = self.fetch(file)
             content = json.loads(path.read_bytes())
-        except ValueError as error:
+            self.release(path)
+        except (ValueError, OSError, AvfakeError) as error:
+            # Labels only add a log-loss: a submission must not fail for want of them.
             log.warning("%s holds no labels: %s", file.name, error)
             return {}
-        finally:
-            self.release(path)
         return content if isinstance(content, dict) else {}
 
     def _listed(self, source: str) -> Iterator[Video]:

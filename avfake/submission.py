@@ -139,6 +139,8 @@ def submit(
     """
     started = time.monotonic()
     out = Path(out)
+    if out.is_dir():
+        raise AvfakeError("not_writable", f"{out} is a folder: name the file to write.")
     run = _Run(sources, sample, out, settings)
     log_path = log_of(out)
     if not log_path.exists():

@@ -135,3 +135,19 @@ def test_labels_lie_beside_the_videos(tmp_path: Path, kind: str) -> None:
         path = tmp_path / "all"
     with Sources([path]) as sources:
         assert sources.labels() == {"t/a.mp4": 1, "t/b.mp4": 0}
+
+
+def test_labels_that_cannot_be_read_are_no_labels(tmp_path: Path) -> None:
+    entries = json.dumps({"a.mp4": {"label": "FAKE"}}).encode()
+    path = tmp_path / "t.zip"
+    with zipfile.ZipFile(path, "w") as archive:  # not compressed
+        archive.writestr("metadata.json", entries)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"FAKE", b"REAL"))  # not what its checksum says
+    with Sources([path]) as sources:
+        assert sources.labels() == {}
+    folder = tmp_path / "all"
+    folder.mkdir()
+    (folder / "metadata.json").symlink_to("nowhere")
+    with Sources([folder]) as sources:
+        assert sources.labels() == {}
