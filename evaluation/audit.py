@@ -34,6 +34,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from avfake.runlog import writing
 from avfake.types import AvfakeError
 from evaluation.facts import Facts, film_checksum, read_all
 from evaluation.probe import FEATURES, FEWEST, FOLDS, Separation, separations
@@ -274,15 +275,15 @@ def show(found: Audit, console: Console) -> None:
     console.print(_labels_table(found))
     if any(found.separations.values()):
         console.print(_separation_table(found))
-    _examples(console, "could not be read", [f"{e['path']}: {e['reason']}" for e in found.unread])
+    _examples(console, "Could not be read", [f"{e['path']}: {e['reason']}" for e in found.unread])
     _examples(
         console,
-        "are damaged in part",
+        "Damaged in part",
         [f"{e['path']}: {', '.join(e['warnings'])}" for e in found.damaged],
     )
     _examples(
         console,
-        "people or groups are in two splits",
+        "People or groups in more than one split",
         [
             f"{e['kind']} {e['name']}: " + ", ".join(f"{n} in {s}" for s, n in e["clips"].items())
             for e in found.identities
@@ -290,7 +291,7 @@ def show(found: Audit, console: Console) -> None:
     )
     _examples(
         console,
-        "files are there more than once",
+        "Files that are there more than once",
         [
             f"same {e['kind']}"
             + (", across splits" if e["leaks"] else "")
@@ -301,7 +302,7 @@ def show(found: Audit, console: Console) -> None:
     )
     _examples(
         console,
-        "labels contradict each other",
+        "Labels that contradict each other",
         [f"{', '.join(e['paths'])} {e['what']}" for e in found.conflicts],
     )
     for note in found.notes:
@@ -353,7 +354,7 @@ def _separation_table(found: Audit) -> Table:
 def _examples(console: Console, what: str, lines: Sequence[str]) -> None:
     if not lines:
         return
-    console.print(Text(f"{len(lines)} {what}:"))
+    console.print(Text(f"{what} ({len(lines)}):"))
     for line in lines[:SHOWN]:
         console.print(Text(f"  {line}"))
     if len(lines) > SHOWN:
@@ -390,12 +391,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"there is no folder {options.root}")
     try:
         manifest = select(read_manifest(options.manifest), options.where)
-    except TableError as error:
+        kept = None if options.out is None else _journal(options.out)
+        facts = read_all(options.root, list(manifest["path"]), kept, options.workers)
+    except (AvfakeError, TableError) as error:
         parser.error(str(error))
-    if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-    kept = None if options.out is None else options.out.with_suffix(".facts.jsonl")
-    facts = read_all(options.root, list(manifest["path"]), kept, options.workers)
     if all(one.reason is not None for one in facts):
         parser.error(f"none of the {len(facts)} files can be read below {options.root}")
     found = audit(manifest, options.root, facts, options.splits.split(","), options.above)
@@ -405,6 +404,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         part.write_text(json.dumps(found.to_dict(), indent=1))
         part.replace(options.out)
     return 1 if found.leaks else 0
+
+
+def _journal(out: Path) -> Path:
+    """Where facts are kept beside `out`, which can be written: better to hear it now than later."""
+    if out.is_dir():
+        raise TableError(f"{out} is a folder: name the file to write.")
+    journal = out.with_suffix(".facts.jsonl")
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        journal.open("a").close()
+    return journal
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from evaluation.protocols import (
     probability_of,
     read_manifest,
     read_scores,
+    select,
     truth_of,
 )
 
@@ -194,11 +195,16 @@ def _better(low: float, high: float, sign: int) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation.compare", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("first", type=Path, metavar="A", help="score table")
     parser.add_argument("second", type=Path, metavar="B", help="score table")
     parser.add_argument("--manifest", type=Path, required=True, help="the clips' truth")
     parser.add_argument("--branch", choices=MODALITIES, default="fused", help="(default: fused)")
+    parser.add_argument(
+        "--where", action="append", default=[], metavar="COLUMN=VALUE", help="only these rows"
+    )
     parser.add_argument("--draws", type=int, default=1000, help="of the bootstrap (default: 1000)")
     options = parser.parse_args(arguments)
     if options.draws < 1:
@@ -207,7 +213,7 @@ def main(arguments: list[str] | None = None) -> None:
         pairs = pair(
             read_scores(options.first),
             read_scores(options.second),
-            read_manifest(options.manifest),
+            select(read_manifest(options.manifest), options.where),
             options.branch,
         )
     except TableError as error:

@@ -21,6 +21,7 @@ from rich.progress import track
 
 from avfake.media import Clip
 from avfake.types import SAMPLE_RATE, AvfakeError
+from evaluation.journal import kept
 
 FORMAT = 1  # of a kept line; lines of another are read anew
 BLOCK = 160  # samples, 10 ms: the grain of silences
@@ -75,19 +76,19 @@ def read_facts(root: Path, path: str) -> Facts:
         return Facts(path, "internal_error", f"{path} cannot be read: {type(error).__name__}.")
 
 
-def read_all(root: Path, paths: Sequence[str], kept: Path | None, workers: int) -> list[Facts]:
+def read_all(root: Path, paths: Sequence[str], journal: Path | None, workers: int) -> list[Facts]:
     """Facts of all files, in the order of `paths`.
 
-    Those in the file `kept` that are of files unchanged since (by size and time) are taken from
+    Those in `journal` that are of files unchanged since (by size and time) are taken from
     there, new ones appended. `workers`: threads, for FFmpeg and checksums let go of Python's lock.
     """
-    known = _kept(kept) if kept is not None else {}
+    known = _known(journal) if journal is not None else {}
     found = {path: known[path] for path in paths if path in known and _same(root, known[path])}
     missing = [path for path in paths if path not in found]
     for facts in _each(root, missing, workers):
         found[facts.path] = facts
-        if kept is not None and facts.reason is None:
-            with kept.open("a") as file:
+        if journal is not None and facts.reason is None:
+            with journal.open("a") as file:
                 file.write(json.dumps({"format": FORMAT, **asdict(facts)}) + "\n")
     return [found[path] for path in paths]
 
@@ -208,18 +209,9 @@ def _each(root: Path, paths: Sequence[str], workers: int) -> Iterator[Facts]:
         )
 
 
-def _kept(path: Path) -> dict[str, Facts]:
+def _known(path: Path) -> dict[str, Facts]:
     found = {}
-    for line in path.read_text().splitlines(keepends=True) if path.exists() else []:
-        if not line.endswith("\n"):
-            # A kill cut the last line short: end it, or the next one would stand on it.
-            with path.open("a") as file:
-                file.write("\n")
-            break
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue  # a line that was cut short, and ended since
+    for row in kept(path):
         if row.pop("format", None) == FORMAT:
             row["warnings"] = tuple(row["warnings"])
             found[row["path"]] = Facts(**row)

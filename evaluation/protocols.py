@@ -34,6 +34,7 @@ MANIFEST = {
     "split": "train, val, test, dev, or empty",
     "dataset": "the data set's name, or empty",
     "method": "what forged it, or empty",
+    "offset_ms": "how late the sound is against the lips, in milliseconds, where it was shifted",
 }
 SCORES = {
     "path": str,
@@ -68,7 +69,8 @@ class TableError(ValueError):
 
 def read_manifest(path: Path) -> pd.DataFrame:
     """The manifest with all columns of MANIFEST: labels float (0, 1, NaN unknown), `segments` lists
-    of (start, end), the rest text. Further columns stay. Raises TableError.
+    of (start, end), the rest text; `offset_ms`, float, only where the file has it. Further columns
+    stay. Raises TableError.
     """
     table = _dfdc(path) if _is_dfdc(path) else _table(path)
     if "path" not in table:
@@ -86,20 +88,31 @@ def read_manifest(path: Path) -> pd.DataFrame:
     for column in ("group", "split", "dataset", "method"):
         table[column] = table[column].fillna("").astype(str) if column in table else ""
     table["group"] = table["group"].where(table["group"] != "", table["path"])
+    if "offset_ms" in table:
+        table["offset_ms"] = _numbers(table["offset_ms"], "offset_ms", path)
     texts = table["segments"].fillna("") if "segments" in table else pd.Series("", table.index)
     table["segments"] = [_segments(text, path) for text in texts]
     return table
 
 
 def select(manifest: pd.DataFrame, conditions: list[str]) -> pd.DataFrame:
-    """The rows where every "COLUMN=VALUE" holds. Raises TableError where none is left."""
+    """The rows where every "COLUMN=VALUE" holds, labels in any of their forms. Raises TableError
+    where none is left."""
+    if manifest.empty:
+        raise TableError("The manifest lists no clips.")
     for condition in conditions:
-        column, _, value = condition.partition("=")
+        column, equals, value = condition.partition("=")
+        if not equals:
+            raise TableError(f"Rows are chosen by COLUMN=VALUE, not by {condition!r}.")
         if column not in manifest:
             raise TableError(f"The manifest has no column {column!r} to choose rows by.")
-        manifest = manifest[manifest[column].astype(str) == value]
+        if column in LABELS:
+            fits = manifest[column] == _WORDS.get(value.lower())
+        else:
+            fits = manifest[column].astype(object).where(manifest[column].notna(), "") == value
+        manifest = manifest[fits]
     if manifest.empty:
-        raise TableError("Nothing is left of the manifest.")
+        raise TableError(f"No clip of the manifest has {' and '.join(conditions)}.")
     return manifest
 
 
@@ -122,6 +135,11 @@ def read_scores(path: Path) -> pd.DataFrame:
             table[column] = _numbers(table[column], column, path)
         else:
             table[column] = table[column].fillna("").astype(str)
+    try:
+        for text in table["segments"]:
+            proposals_of(text)
+    except TableError as error:
+        raise TableError(f"{path}: {error}") from None
     for column in ("fake_probability", *(f"{branch}_probability" for branch in BRANCHES)):
         outside = ~table[column].isna() & ~table[column].between(0, 1)
         if outside.any():
@@ -131,6 +149,20 @@ def read_scores(path: Path) -> pd.DataFrame:
         table["status"] != "", np.where(table["fake_probability"].isna(), "abstain", "ok")
     )
     return table
+
+
+def proposals_of(text: str) -> list[tuple[float, float, float]]:
+    """`segments` of a score table as (start, end, fake probability); [] where there is nothing.
+    Raises TableError."""
+    try:
+        return [
+            (float(part["start"]), float(part["end"]), float(part["fake_probability"]))
+            for part in json.loads(text or "[]")
+        ]
+    except (ValueError, TypeError, KeyError):
+        raise TableError(
+            f"segments are a JSON list of objects with start, end, fake_probability, not {text!r}."
+        ) from None
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
@@ -146,9 +178,11 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 def join(scores: pd.DataFrame, manifest: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """(a row for each clip of the manifest that was scored, paths of those that were not).
 
-    Truth keeps its names; a column that both have is the manifest's, the scores' own
-    `segments` become `found_segments`. Raises TableError where nothing fits.
+    What was answered (SCORES) is the scores', all else the manifest's where both have it; the
+    scores' own `segments` become `found_segments`. Raises TableError where nothing fits.
     """
+    answered = [column for column in SCORES if column not in ("path", "segments")]
+    manifest = manifest.drop(columns=answered, errors="ignore")
     scores = scores.rename(columns={"segments": "found_segments"})
     answers = scores.drop(columns=[c for c in scores if c in manifest and c != "path"])
     both = manifest.merge(answers, on="path", validate="one_to_one")
@@ -184,7 +218,7 @@ def _table(path: Path) -> pd.DataFrame:
             return pd.read_parquet(path)
         # Somebody may well be called NA: only an empty cell is no value.
         separator = "\t" if path.suffix == ".tsv" else ","
-        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
+        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, compression=None)
         return table.replace("", np.nan)
     except ImportError:
         raise TableError(f"{path}: Parquet needs pyarrow: pip install 'avfake[eval]'.") from None
@@ -193,7 +227,7 @@ def _table(path: Path) -> pd.DataFrame:
 
 
 def _is_dfdc(path: Path) -> bool:
-    return path.is_dir() or path.suffix == ".zip" or path.name == "metadata.json"
+    return path.is_dir() or path.suffix.lower() == ".zip" or path.name == "metadata.json"
 
 
 def _dfdc(path: Path) -> pd.DataFrame:
@@ -204,7 +238,7 @@ def _dfdc(path: Path) -> pd.DataFrame:
     """
     folder = ""
     try:
-        if path.suffix == ".zip":
+        if path.suffix.lower() == ".zip":
             with zipfile.ZipFile(path) as archive:
                 (name,) = (n for n in archive.namelist() if n.split("/")[-1] == "metadata.json")
                 folder = name.removesuffix("metadata.json")
@@ -224,7 +258,11 @@ def _dfdc(path: Path) -> pd.DataFrame:
         ]
     except FileNotFoundError:
         raise TableError(f"{path} holds no metadata.json.") from None
-    except (ValueError, KeyError, AttributeError, TypeError, zipfile.BadZipFile):
+    except OSError as error:
+        raise TableError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except zipfile.BadZipFile:
+        raise TableError(f"{path} is no zip, or a damaged one.") from None
+    except (ValueError, KeyError, AttributeError, TypeError):
         raise TableError(f"{path} holds no metadata.json in the form of DFDC.") from None
     return pd.DataFrame(rows, columns=["path", "label", "group", "split", "dataset"])
 
@@ -261,7 +299,9 @@ def _labels(column: pd.Series, path: Path) -> pd.Series:
 
 def _numbers(column: pd.Series, name: str, path: Path) -> pd.Series:
     try:
-        return pd.to_numeric(column).astype(float)
+        # Programs write "nan" for what is not there.
+        text = column.where(column.astype("string").str.lower() != "nan")
+        return pd.to_numeric(text).astype(float)
     except (ValueError, TypeError):
         raise TableError(f"{path}: {name} holds something that is no number.") from None
 

@@ -22,7 +22,8 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
-from avfake.types import BRANCHES
+from avfake.runlog import writing
+from avfake.types import BRANCHES, AvfakeError
 from evaluation import plots
 from evaluation.metrics.abstention import risk_coverage
 from evaluation.metrics.classification import PRIOR_LOG_LOSS, roc
@@ -53,6 +54,7 @@ FIGURES = {
     "log_wp_at_0.5": "log(wP) at 0.5",
     "log_wp_at_0.9": "log(wP) at 0.9",
 }
+FEWEST = 10  # clips of a class: an interval drawn from fewer promises too much
 COSTS = {"min_dcf": "minDCF", "act_dcf": "actDCF", "cllr": "Cllr"}
 GLOSSARY = {
     "log-loss": "what DFDC ranked by, natural logarithm, less is better. Saying 50 % of everything "
@@ -101,11 +103,17 @@ class Table:
 def write_report(
     table: pd.DataFrame, missing: list[str], out: Path, title: str, prior: float, draws: int
 ) -> dict[str, Any]:
-    """Write index.html and metrics.json for joined scores; returns what metrics.json holds."""
+    """Write index.html and metrics.json for joined scores; returns what metrics.json holds.
+
+    Raises AvfakeError `not_writable`.
+    """
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
     summary = summarize(table, missing, prior, draws)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "metrics.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
-    (out / "index.html").write_text(page(table, summary, title), "utf-8")
+    html = page(table, summary, title)
+    with writing(out):
+        (out / "metrics.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
+        (out / "index.html").write_text(html, "utf-8")
     return summary
 
 
@@ -158,6 +166,8 @@ def _lead(summary: dict[str, Any]) -> str:
         return "The fused answer cannot be judged here: that needs answers on real and fake clips."
     if auc["low"] is None:
         said = "there are too few people to say how sure that is"
+    elif min(summary["modalities"]["fused"][kind] for kind in ("real", "fake")) < FEWEST:
+        said = "there are too few clips to say how sure that is"
     else:
         better = {True: "better than guessing", False: "not shown to be better than guessing"}
         said = f"95 % interval {_range(auc)}, {better[auc['low'] > 0.5]}"
@@ -371,7 +381,9 @@ def _text(value: float | None, places: int = 3) -> str:
 
 
 def main(arguments: Iterable[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation.report", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("scores", type=Path, help="score table, Parquet or CSV")
     parser.add_argument("--manifest", type=Path, required=True, help="the truth")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
@@ -380,20 +392,25 @@ def main(arguments: Iterable[str] | None = None) -> None:
     )
     parser.add_argument("--title", help="of the page (default: the manifest's name)")
     parser.add_argument(
-        "--prior", type=float, default=0.5, help="stands for clips without an answer"
+        "--prior",
+        type=float,
+        default=0.5,
+        help="stands for clips without an answer (default: 0.5)",
     )
-    parser.add_argument("--draws", type=int, default=1000, help="of the bootstrap")
+    parser.add_argument("--draws", type=int, default=1000, help="of the bootstrap (default: 1000)")
     options = parser.parse_args(None if arguments is None else list(arguments))
     try:
         if not 0 <= options.prior <= 1:
             raise TableError("--prior is a probability from 0 to 1.")
+        if options.draws < 1:
+            raise TableError("--draws must be 1 or more.")
         manifest = select(read_manifest(options.manifest), options.where)
         table, missing = join(read_scores(options.scores), manifest)
-    except TableError as error:
+        title = options.title or f"How well are fakes found? {options.manifest.stem}"
+        summary = write_report(table, missing, options.out, title, options.prior, options.draws)
+    except (AvfakeError, TableError) as error:
         print(f"evaluation.report: {error}", file=sys.stderr)
         sys.exit(2)
-    title = options.title or f"How well are fakes found? {options.manifest.stem}"
-    summary = write_report(table, missing, options.out, title, options.prior, options.draws)
     print(_lead(summary))
     print(f"The whole report: {options.out / 'index.html'}")
 

@@ -24,6 +24,7 @@ import os
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
@@ -36,8 +37,11 @@ from rich.table import Table
 
 from avfake.bundle import Bundle
 from avfake.detector import Detector
+from avfake.runlog import writing
 from avfake.types import BRANCHES, AvfakeError, Prediction
 from evaluation.corruptions import CORRUPTIONS, Source
+from evaluation.journal import kept
+from evaluation.media import Media
 from evaluation.metrics.classification import auc, log_loss
 from evaluation.metrics.intervals import grouped_interval, paired_interval
 from evaluation.protocols import (
@@ -50,7 +54,6 @@ from evaluation.protocols import (
     write_table,
 )
 from evaluation.robustness_plot import plot
-from evaluation.score import Media
 
 CLEAN = "clean"
 LEVELS = (1, 2, 3, 4, 5)
@@ -86,7 +89,8 @@ def trials(names: Sequence[str], levels: Sequence[int]) -> list[Trial]:
 def run(
     manifest: pd.DataFrame, media: Media, judge: Judge, wanted: Sequence[Trial], journal: Path
 ) -> pd.DataFrame:
-    """Score what the journal does not hold yet; the wanted answers, a row a clip and trial.
+    """Score what the journal does not hold yet; the wanted answers, a row a clip and trial. What
+    ended in an error is tried again.
 
     Status is that of the prediction, "error" also where the clip could not be corrupted, or
     "absent" where the corruption has nothing to work on. Raises TableError where the journal holds
@@ -112,8 +116,15 @@ def run(
 def _tried(
     path: str, media: Media, judge: Judge, todo: Sequence[Trial]
 ) -> Iterator[dict[str, Any]]:
-    with media.file(path) as place, TemporaryDirectory() as folder:
-        source: Source | AvfakeError | None = None
+    source: Source | AvfakeError | None = None
+    with ExitStack() as stack:
+        folder = stack.enter_context(TemporaryDirectory())
+        try:
+            place = stack.enter_context(media.file(path))
+        except AvfakeError as error:
+            lost = {"path": path, "status": "error", "reason": error.reason}
+            yield from (lost | {"corruption": name, "level": level} for name, level in todo)
+            return
         for name, level in todo:
             row = {"path": path, "corruption": name, "level": level}
             if name == CLEAN:
@@ -161,15 +172,10 @@ def _answer(prediction: Prediction) -> dict[str, Any]:
 
 
 def _known(journal: Path, bundle: str) -> list[dict[str, Any]]:
-    if not journal.exists():
-        return []
-    # A run that is killed may leave half a line.
-    whole, _, _ = journal.read_text().rpartition("\n")
-    journal.write_text(whole + "\n" if whole else "")
-    rows = [json.loads(line) for line in whole.splitlines()]
+    rows = kept(journal)
     if rows and rows[0].get("bundle") != bundle:
         raise TableError(f"{journal} holds answers of other models: take another folder.")
-    return rows[1:]
+    return [row for row in rows[1:] if row["status"] != "error"]
 
 
 def figures(answers: pd.DataFrame, manifest: pd.DataFrame, threshold: float) -> pd.DataFrame:
@@ -334,10 +340,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--levels are some of 1,2,3,4,5, not {options.levels!r}")
     try:
         manifest = select(read_manifest(options.manifest), options.where)
-        own = options.manifest
-        media = Media(options.root or (own if own.is_dir() or own.suffix == ".zip" else own.parent))
+        media = Media.of(options.manifest, options.root)
         judge = Detector.from_pretrained(options.bundle, threads=options.threads)
-        options.out.mkdir(parents=True, exist_ok=True)
+        with writing(options.out):
+            options.out.mkdir(parents=True, exist_ok=True)
         wanted = trials([name for name in CORRUPTIONS if name in options.only], levels)
         answers = run(manifest, media, judge, wanted, options.out / "journal.jsonl")
     except (AvfakeError, TableError) as error:

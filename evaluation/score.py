@@ -15,12 +15,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
-from zipfile import ZipFile
 
 import numpy as np
 import pandas as pd
@@ -31,7 +28,10 @@ from rich.text import Text
 
 from avfake.detector import Detector
 from avfake.fusion import Fusion
+from avfake.runlog import writing
 from avfake.types import AvfakeError, BranchScore, Prediction, probability
+from evaluation.journal import kept
+from evaluation.media import Media
 from evaluation.metrics.classification import PRIOR_LOG_LOSS, auc, log_loss
 from evaluation.metrics.intervals import grouped_interval
 from evaluation.protocols import (
@@ -48,47 +48,40 @@ from evaluation.protocols import (
 )
 
 
-class Media:
-    """The files that a manifest's paths name: below a folder, or inside a zip."""
-
-    def __init__(self, root: Path) -> None:
-        """Raises TableError where `root` is neither."""
-        if not root.is_dir() and root.suffix != ".zip":
-            raise TableError(f"There is no folder {root} to find the clips in.")
-        self.root = root
-
-    @contextmanager
-    def file(self, path: str) -> Iterator[Path]:
-        """Where the clip lies; what a zip holds is unpacked for as long as it is needed."""
-        if self.root.suffix != ".zip":
-            yield self.root / path
-            return
-        with TemporaryDirectory() as folder, ZipFile(self.root) as archive:
-            place = Path(folder, path.rpartition("/")[2])
-            if path in archive.namelist():
-                place.write_bytes(archive.read(path))
-            yield place
-
-
 def score(manifest: pd.DataFrame, media: Media, detector: Detector, out: Path) -> pd.DataFrame:
     """Score what neither `out` nor its journal holds yet; write and return the score table.
 
-    Raises TableError where `out` holds the scores of other models.
+    What ended in an error is tried again: the file may be there by now. Raises TableError where
+    `out` holds the scores of other models, AvfakeError `not_writable`.
     """
+    if out.is_dir():
+        raise TableError(f"{out} is a folder: name the file to write.")
     rows = {row["path"]: row for row in _known(out, detector.bundle.sha256)}
     fusion = Fusion(detector.bundle)
-    todo = [path for path in manifest["path"] if path not in rows]
+    done = {path for path, row in rows.items() if row["status"] != "error"}
+    todo = [path for path in manifest["path"] if path not in done]
     journal = out.with_name(out.name + ".jsonl")
-    with journal.open("a") as file, Progress(console=Console(stderr=True)) as progress:
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        file = journal.open("a")
+    with file, Progress(console=Console(stderr=True)) as progress:
         for path in progress.track(todo, description="scoring"):
-            with media.file(path) as place:
-                rows[path] = score_row(path, detector.predict(place), fusion)
+            rows[path] = score_row(path, _judged(path, media, detector), fusion)
             file.write(json.dumps(rows[path]) + "\n")
             file.flush()
     table = pd.DataFrame([*rows.values()], columns=list(SCORES))
     write_table(table, out)
     journal.unlink()
     return read_scores(out)
+
+
+def _judged(path: str, media: Media, detector: Detector) -> Prediction:
+    try:
+        with media.file(path) as place:
+            return detector.predict(place)
+    except AvfakeError as error:
+        told = str(error)
+        return Prediction(path, "error", error.reason, told, bundle=detector.bundle.to_dict())
 
 
 def score_row(path: str, prediction: Prediction, fusion: Fusion) -> dict[str, Any]:
@@ -124,14 +117,8 @@ def _known(out: Path, bundle: str) -> list[dict[str, Any]]:
     if out.exists():
         table = read_scores(out)[list(SCORES)].astype(object)
         rows += table.where(table.notna(), None).to_dict("records")
-    journal = out.with_name(out.name + ".jsonl")
-    if journal.exists():
-        text = journal.read_text()
-        # A run that is killed may leave half a line.
-        whole, _, _ = text.rpartition("\n")
-        journal.write_text(whole + "\n" if whole else "")
-        rows += [json.loads(line) for line in whole.splitlines()]
-    if any(row["bundle"] != bundle for row in rows):
+    rows += kept(out.with_name(out.name + ".jsonl"))
+    if any(row.get("bundle") != bundle for row in rows):
         raise TableError(f"{out} holds scores of other models: score into another file.")
     return rows
 
@@ -151,7 +138,7 @@ def figures(table: pd.DataFrame) -> pd.DataFrame:
                 "against": "its own label" if own else "the clip's label",
                 "clips": int(known.sum()),
                 "coverage": float(known.sum() / max(1, truth.notna().sum())),
-                "log_loss": log_loss(label, value),
+                "log_loss": log_loss(label, value, clip=1e-15),
                 "auc": auc(label, value),
                 "auc_low": low,
                 "auc_high": high,
@@ -187,8 +174,12 @@ def show(table: pd.DataFrame, missing: list[str], console: Console) -> None:
         console.print(f"{len(missing)} clips of the manifest are not among the scores.")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation.score",
+        description=__doc__.split("\n")[0],
+        epilog="exit status: 0 done, 1 no clip got a probability, 2 wrong usage",
+    )
     parser.add_argument(
         "manifest", type=Path, help="CSV, TSV, Parquet, or a folder or zip with metadata.json"
     )
@@ -201,18 +192,19 @@ def main() -> None:
         "--where", action="append", default=[], metavar="COLUMN=VALUE", help="only these rows"
     )
     parser.add_argument("--threads", type=int, default=0, help="cores for the nets, 0 for all")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     try:
         manifest = select(read_manifest(options.manifest), options.where)
-        own = options.manifest
-        whole = own.is_dir() or own.suffix == ".zip"
-        media = Media(options.root or (own if whole else own.parent))
+        media = Media.of(options.manifest, options.root)
         detector = Detector.from_pretrained(options.bundle, threads=options.threads)
         scores = score(manifest, media, detector, options.out)
-        show(*join(scores, manifest), Console(highlight=False))
+        table, missing = join(scores, manifest)
     except (AvfakeError, TableError) as error:
         print(f"evaluation.score: {error}", file=sys.stderr)
         sys.exit(2)
+    show(table, missing, Console(highlight=False))
+    if table["fake_probability"].isna().all():
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ cannot be measured is None with the reason in a "note", never 0.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -33,7 +32,7 @@ from evaluation.metrics.localisation import (
     average_recall,
 )
 from evaluation.metrics.precision import log_weighted_precision
-from evaluation.protocols import MODALITIES, probability_of, truth_of
+from evaluation.protocols import MODALITIES, probability_of, proposals_of, truth_of
 
 Figure = Callable[[np.ndarray, np.ndarray], float]
 
@@ -198,10 +197,7 @@ def localisation(table: pd.DataFrame) -> dict[str, Any] | None:
     if not named[rows.index].any():
         return None
     truth = rows["segments"].tolist()
-    proposals = [
-        [(part["start"], part["end"], part["fake_probability"]) for part in json.loads(text)]
-        for text in rows["found_segments"]
-    ]
+    proposals = [proposals_of(text) for text in rows["found_segments"]]
     return {
         "clips": len(rows),
         "segments": sum(map(len, truth)),
@@ -255,7 +251,7 @@ def _difference(table: pd.DataFrame, other: pd.Series, draws: int) -> dict[str, 
 
 def _offsets(table: pd.DataFrame) -> dict[str, Any]:
     """How far the measured offset is from the manifest's `offset_ms`, on clips that name one."""
-    true = pd.to_numeric(table["offset_ms"])
+    true = table["offset_ms"]
     error = (table["lipsync_offset_ms"] - true)[true.notna() & table["lipsync_offset_ms"].notna()]
     far = error.abs().to_numpy()
     return {

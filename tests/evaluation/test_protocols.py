@@ -16,6 +16,7 @@ from evaluation.protocols import (
     join,
     read_manifest,
     read_scores,
+    select,
     truth_of,
     write_table,
 )
@@ -90,6 +91,7 @@ def test_metadata_of_dfdc_is_a_manifest(tmp_path: Path, form: str) -> None:
         ("path,label\n,1\n", "without a path"),
         ('path,label,segments\na,1,"[[3, 1]]"\n', "does not end after it starts"),
         ("path,label,segments\na,1,soon\n", "JSON list"),
+        ("path,label,offset_ms\na,1,late\n", "offset_ms holds something that is no number"),
     ],
 )
 def test_a_bad_manifest_is_told_in_a_sentence(tmp_path: Path, text: str, told: str) -> None:
@@ -106,6 +108,40 @@ def test_missing_files_and_odd_ones_are_told(tmp_path: Path) -> None:
         read_manifest(written(tmp_path, "[1, 2]", "metadata.json"))
     with pytest.raises(TableError, match="is no table"):
         read_scores(written(tmp_path, "no parquet", "scores.parquet"))
+    with pytest.raises(TableError, match="no column 'path'"):
+        read_scores(written(tmp_path, "no zip", "scores.zip"))
+    with pytest.raises(TableError, match="is no zip"):
+        read_manifest(written(tmp_path, "no zip", "videos.zip"))
+
+
+def test_nan_in_words_is_no_answer(tmp_path: Path) -> None:
+    text = "path,branch,fake_probability\na,fused,0.9\na,audio,nan\nb,fused,NaN\n"
+    table = read_scores(written(tmp_path, text)).set_index("path")
+    assert table["status"].to_dict() == {"a": "ok", "b": "abstain"}
+    assert table["audio_probability"].isna().all()
+
+
+def test_rows_are_chosen_by_labels_in_any_form_and_by_text(tmp_path: Path) -> None:
+    text = "path,label,split,take\na,fake,dev,1\nb,REAL,dev,2\nc,1,,2\nd,,dev,\n"
+    manifest = read_manifest(written(tmp_path, text))
+
+    def chosen(*conditions: str) -> list[str]:
+        return select(manifest, list(conditions))["path"].tolist()
+
+    assert chosen() == ["a", "b", "c", "d"]
+    assert chosen("label=fake") == chosen("label=1") == ["a", "c"]
+    assert chosen("label=real", "split=dev", "take=2") == ["b"]
+    assert chosen("split=") == ["c"]
+    assert chosen("take=") == ["d"]
+    for conditions, told in (
+        (["colour=red"], "no column 'colour'"),
+        (["split"], "COLUMN=VALUE"),
+        (["label=fake", "take=9"], "label=fake and take=9"),
+    ):
+        with pytest.raises(TableError, match=told):
+            select(manifest, conditions)
+    with pytest.raises(TableError, match="lists no clips"):
+        select(read_manifest(written(tmp_path, "path,label\n", "empty.csv")), [])
 
 
 def test_scores_of_another_detector_become_the_same_table(tmp_path: Path) -> None:
@@ -124,6 +160,9 @@ def test_scores_of_another_detector_become_the_same_table(tmp_path: Path) -> Non
         ("path,score\na,1\n", "no column 'fake_probability'"),
         ("path,fake_probability\na,1.5\n", "not in"),
         ("path,fake_probability\na,high\n", "no number"),
+        ("path,fake_probability\na,inf\n", "not in"),
+        ("path,fake_probability,segments\na,0.5,soon\n", "segments are a JSON list"),
+        ('path,fake_probability,segments\na,0.5,"[[0, 1, 0.5]]"\n', "segments are a JSON list"),
         ("path,fake_probability\na,0.5\na,0.6\n", "twice"),
         ("path,branch,fake_probability\na,ears,0.5\n", "'ears'"),
         ("path,branch,fake_probability\na,audio,0.5\na,audio,0.5\n", "twice"),
@@ -152,6 +191,10 @@ def test_a_join_names_what_was_not_scored(tmp_path: Path) -> None:
     assert both["path"].tolist() == ["a"]
     assert missing == ["b"]
     assert both["segments"].tolist() == [[]]
+    # One table may well hold both.
+    one = written(tmp_path, "path,label,fake_probability,status\na,1,0.5,\n", "one.csv")
+    both, _ = join(read_scores(one), read_manifest(one))
+    assert both[["label", "fake_probability", "status"]].to_numpy().tolist() == [[1, 0.5, "ok"]]
     with pytest.raises(TableError, match="one folder"):
         join(scores.assign(path=["x", "y"]), manifest)
 

@@ -218,9 +218,11 @@ def test_bad_tables_end_with_a_sentence(tmp_path: Path, capsys: pytest.CaptureFi
         [str(scores), "--manifest", str(scores)],
         [str(scores), "--manifest", str(manifest), "--where", "colour=red"],
         [str(scores), "--manifest", str(manifest), "--prior", "3"],
+        [str(scores), "--manifest", str(manifest), "--draws", "0"],
+        [str(scores), "--manifest", str(manifest), "--out", str(manifest)],
     ):
         with pytest.raises(SystemExit) as stop:
-            main([*arguments, "--out", str(tmp_path / "report")])
+            main(["--out", str(tmp_path / "report"), *arguments])
         assert stop.value.code == 2
         told = capsys.readouterr().err
         assert told.startswith("evaluation.report: ")

@@ -14,8 +14,9 @@ import pytest
 from avfake.detector import Detector
 from avfake.fusion import Fusion
 from avfake.types import BRANCHES, BranchScore, Prediction, probability
+from evaluation.media import Media
 from evaluation.protocols import SCORES, TableError, read_manifest, read_scores
-from evaluation.score import Media, figures, score, score_row
+from evaluation.score import figures, main, score, score_row
 
 
 class Counting:
@@ -110,16 +111,76 @@ def test_a_zip_is_scored_as_it_is(
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("videos/metadata.json", json.dumps({"a.mp4": {"label": "FAKE"}}))
         file.writestr("videos/a.mp4", b"pictures")
-    with Media(archive).file("videos/a.mp4") as path:
-        assert path.read_bytes() == b"pictures"
-    assert not path.exists()
-    with Media(archive).file("videos/none.mp4") as path:
-        assert not path.exists()
     asked = Counting(detector, sample_prediction)
     table = score(read_manifest(archive), Media(archive), asked, tmp_path / "s.csv")  # type: ignore[arg-type]
     assert table["path"].tolist() == ["videos/a.mp4"]
-    with pytest.raises(TableError, match="no folder"):
-        Media(tmp_path / "nowhere")
+    assert not asked.asked[0].exists()
+
+
+def test_clips_that_a_zip_does_not_give_are_rows_with_a_reason(
+    detector: Detector, sample_prediction: Prediction, tmp_path: Path
+) -> None:
+    archive = tmp_path / "clips.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("good.mp4", b"good pictures")
+        file.writestr("bad.mp4", b"bad pictures")
+    archive.write_bytes(archive.read_bytes().replace(b"bad pictures", b"BAD pictures"))
+    manifest = manifest_of(tmp_path, ["good.mp4", "bad.mp4", "gone.mp4"])
+    asked = Counting(detector, sample_prediction)
+    table = score(manifest, Media(archive), asked, tmp_path / "s.csv")  # type: ignore[arg-type]
+    assert table["reason"].tolist() == ["", "not_readable", "not_found"]
+
+
+def test_errors_are_tried_again_and_the_rest_is_not(
+    detector: Detector, sample_prediction: Prediction, tmp_path: Path
+) -> None:
+    (tmp_path / "there").write_bytes(b"")
+    manifest = manifest_of(tmp_path, ["there", "late"])
+    out = tmp_path / "s.csv"
+    asked = Counting(detector, sample_prediction)
+    with zipfile.ZipFile(tmp_path / "clips.zip", "w") as file:
+        file.writestr("there", b"")
+    table = score(manifest, Media(tmp_path / "clips.zip"), asked, out)  # type: ignore[arg-type]
+    assert table["status"].tolist() == [sample_prediction.status, "error"]
+    asked = Counting(detector, sample_prediction)
+    table = score(manifest, Media(tmp_path), asked, out)  # type: ignore[arg-type]
+    assert [path.name for path in asked.asked] == ["late"]
+    assert table["path"].tolist() == ["there", "late"]
+    assert table["status"].nunique() == 1
+
+
+def test_faults_of_the_user_end_with_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest_of(tmp_path, ["a"])
+    manifest = str(tmp_path / "m.csv")
+    (tmp_path / "bad.zip").write_text("no zip")
+    (tmp_path / "s.csv.jsonl").write_text("no journal\n")
+    for arguments, told in (
+        ([str(tmp_path / "none.csv")], "no table"),
+        ([manifest, "--root", str(tmp_path / "nowhere")], "no folder, zip"),
+        ([manifest, "--root", str(tmp_path / "bad.zip")], "is no zip"),
+        ([str(tmp_path / "bad.zip")], "is no zip"),
+        ([manifest, "--out", str(tmp_path)], "is a folder"),
+        ([manifest, "--out", manifest + "/s.csv"], "cannot be written"),
+        ([manifest], "is no journal"),
+        ([manifest, "--where", "label=real", "--where", "path=b"], "label=real and path=b"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(["--out", str(tmp_path / "s.csv"), *arguments])
+        assert stop.value.code == 2
+        error = capsys.readouterr().err
+        assert told in error
+        assert error.startswith("evaluation.score: ")
+        assert error.count("\n") == 1
+
+
+def test_a_run_without_any_score_is_no_success(tmp_path: Path) -> None:
+    manifest_of(tmp_path, ["gone.mp4"])
+    with pytest.raises(SystemExit) as stop:
+        main([str(tmp_path / "m.csv"), "--out", str(tmp_path / "s.csv")])
+    assert stop.value.code == 1
+    assert read_scores(tmp_path / "s.csv")["reason"].tolist() == ["not_found"]
 
 
 def test_figures_leave_out_what_has_no_answer(tmp_path: Path) -> None:
