@@ -93,7 +93,7 @@ def summarize(table: pd.DataFrame, missing: list[str], prior: float, draws: int)
         "abstention": abstention(table, len(missing), prior),
         "classes": classes(table, draws),
         "methods": methods(table, draws),
-        "fusion": fusion(table, modalities, draws),
+        "fusion": fusion(table, draws),
         "localisation": localisation(table),
     }
 
@@ -170,24 +170,28 @@ def methods(table: pd.DataFrame, draws: int) -> list[dict[str, Any]]:
     return [{"method": name} | _kind(rows, real, draws) for name, rows in named.groupby("method")]
 
 
-def fusion(table: pd.DataFrame, modalities: dict[str, Any], draws: int) -> dict[str, Any]:
+def fusion(table: pd.DataFrame, draws: int) -> dict[str, Any]:
     """The fused answer less the best branch's, and less its own without each branch.
 
-    Differences of AUC and of log-loss on the clips that both judged, against the clip's label.
+    Differences of AUC and of log-loss on the clips that both judged, against the clip's label. The
+    best branch is the one with the highest AUC against that label, too: one that only knows forged
+    voices would be no rival where pictures are forged as well.
     """
-    aucs = {
-        name: modalities[name]["figures"]["auc"]["value"]
-        for name in BRANCHES
-        if modalities[name]["figures"]["auc"]["value"] is not None
-    }
+    aucs = {name: _against_clips(table, name) for name in BRANCHES}
     others = {}
-    if aucs:
-        best = max(aucs, key=lambda name: aucs[name])
+    if not all(np.isnan(value) for value in aucs.values()):
+        best = max(aucs, key=lambda name: np.nan_to_num(aucs[name], nan=-1.0))
         others[f"best branch alone: {best}"] = probability_of(table, best)
     for name in BRANCHES:
         if table[f"without_{name}"].notna().any():
             others[f"without {name}"] = table[f"without_{name}"]
     return {name: _difference(table, other, draws) for name, other in others.items()}
+
+
+def _against_clips(table: pd.DataFrame, branch: str) -> float:
+    answers = probability_of(table, branch)
+    known = table["label"].notna() & answers.notna()
+    return auc(table["label"][known].to_numpy(float), answers[known].to_numpy(float))
 
 
 def localisation(table: pd.DataFrame) -> dict[str, Any] | None:

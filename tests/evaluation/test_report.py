@@ -113,6 +113,24 @@ def test_the_four_classes_methods_and_fusion(joined: tuple[pd.DataFrame, list[st
     assert gain["low"] <= gain["value"] <= gain["high"]
 
 
+def test_the_best_branch_is_best_at_the_clips_label(tmp_path: Path) -> None:
+    """Voices are judged without a mistake, but most fakes are pictures."""
+    truth = "path,label,label_visual,label_audio\na,0,0,0\nb,0,0,0\nc,1,1,0\nd,1,1,0\ne,1,0,1\n"
+    said = "path,fake_probability,visual_probability,audio_probability\n" + "\n".join(
+        ("a,0.1,0.1,0.3", "b,0.2,0.4,0.2", "c,0.8,0.9,0.1", "d,0.8,0.3,0.1", "e,0.9,0.5,0.9")
+    )
+    (tmp_path / "truth.csv").write_text(truth)
+    (tmp_path / "said.csv").write_text(said)
+    table, missing = join(read_scores(tmp_path / "said.csv"), read_manifest(tmp_path / "truth.csv"))
+    summary = summarize(table, missing, prior=0.5, draws=20)
+    figures = {name: part["figures"]["auc"] for name, part in summary["modalities"].items()}
+    assert figures["audio"]["value"] == 1 > figures["visual"]["value"]
+    assert list(summary["fusion"]) == ["best branch alone: visual"]
+    # Of six pairs the picture's answers put one the wrong way round.
+    gain = summary["fusion"]["best branch alone: visual"]["auc"]["value"]
+    assert gain == pytest.approx(1 - 5 / 6)
+
+
 def test_forged_seconds_count_where_they_are_named(
     joined: tuple[pd.DataFrame, list[str]],
 ) -> None:
