@@ -166,10 +166,13 @@ def proposals_of(text: str) -> list[tuple[float, float, float]]:
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """As Parquet or, by its ending, CSV: whole or not at all."""
+    """As Parquet or, by its ending, CSV: whole or not at all. Raises TableError without pyarrow."""
     part = path.with_name(path.name + ".part")
     if path.suffix == ".parquet":
-        table.to_parquet(part, index=False)
+        try:
+            table.to_parquet(part, index=False)
+        except ImportError:
+            raise _needs_pyarrow(path) from None
     else:
         table.to_csv(part, index=False)
     part.replace(path)
@@ -221,9 +224,13 @@ def _table(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, compression=None)
         return table.replace("", np.nan)
     except ImportError:
-        raise TableError(f"{path}: Parquet needs pyarrow: pip install 'avfake[eval]'.") from None
+        raise _needs_pyarrow(path) from None
     except (ValueError, OSError, pd.errors.ParserError) as error:
         raise TableError(f"{path} is no table: {str(error).splitlines()[0]}") from None
+
+
+def _needs_pyarrow(path: Path) -> TableError:
+    return TableError(f"{path}: Parquet needs pyarrow: pip install 'avfake[eval]'.")
 
 
 def _is_dfdc(path: Path) -> bool:

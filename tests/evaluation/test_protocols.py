@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import zipfile
 from pathlib import Path
 
@@ -182,6 +183,16 @@ def test_a_table_comes_back_as_it_was_written(tmp_path: Path, name: str) -> None
     for column in table:
         np.testing.assert_array_equal(again[column].to_numpy(), table[column].to_numpy())
     assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_parquet_without_pyarrow_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "s.parquet"
+    write_table(pd.DataFrame({"path": ["a"]}), path)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(TableError, match="needs pyarrow"):
+        write_table(pd.DataFrame({"path": ["a"]}), path)
+    with pytest.raises(TableError, match="needs pyarrow"):
+        read_scores(path)
 
 
 def test_a_join_names_what_was_not_scored(tmp_path: Path) -> None:
