@@ -361,6 +361,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plot(table, options.out / "robustness.png")
     console = Console()
     show(table, console if console.width >= WIDTH else Console(width=WIDTH))
+    if not (answers["status"] == "ok").any():
+        print("None of the clips could be judged; journal.jsonl says why.", file=sys.stderr)
+        return 1
     return 0
 
 

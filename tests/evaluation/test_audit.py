@@ -210,6 +210,7 @@ def test_a_data_set_of_one_class_is_noted(tmp_path: Path, few: pd.DataFrame) -> 
         (["manifest.csv", "--root", "nowhere"], "no folder"),
         (["manifest.csv", "--root", ".", "--out", "empty"], "is a folder"),
         (["manifest.csv", "--root", ".", "--out", "manifest.csv/a.json"], "cannot be written"),
+        (["manifest.csv", "--root", ".", "--above", "60"], "--above"),
         (["manifest.csv", "--root", ".", "--workers", "0"], "--workers"),
         (["manifest.csv", "--root", "empty"], "none of the 16 files"),
         (["manifest.csv", "--root", ".", "--where", "kind=x"], "no column 'kind'"),

@@ -206,6 +206,15 @@ def test_from_the_command_line(
     assert "1 of 1" in capsys.readouterr().out
 
 
+def test_a_run_without_any_answer_is_no_success(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "clips.csv").write_text("path,label\ngone.mp4,real\n")
+    command = [str(tmp_path / "clips.csv"), "--out", str(tmp_path / "out"), "--only", "flip"]
+    assert main(command) == 1
+    assert "None of the clips" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
