@@ -370,19 +370,18 @@ def test_sound_muxed_late_is_told_on_real_clips(
 
 
 @pytest.mark.slow
-def test_true_fakes_rank_above_real_clips(detector: Detector, packs: Path) -> None:
-    """Over all dev clips: what a detector is for."""
+def test_true_fakes_rank_above_real_ones(detector: Detector, packs: Path) -> None:
+    """Over all of dev, clips and stills, whatever branches see them: what a detector is for."""
     from evaluation.metrics.classification import auc
+    from evaluation.protocols import read_manifest, select
 
-    folder = packs / "dev" / "clips"
-    answers = [
-        (label, detector.predict(path))
-        for label, kind in enumerate(("real", "fake"))
-        for path in sorted((folder / kind).iterdir())
-    ]
-    judged = [(label, a.logit) for label, a in answers if a.logit is not None]
-    labels, logits = zip(*judged, strict=True)
-    assert auc(np.array(labels), np.array(logits)) > 0.5
+    manifest = select(read_manifest(packs / "SOURCES.tsv"), ["split=dev"])
+    logits = np.array(
+        [detector.predict(packs / path).logit for path in manifest["path"]], np.float64
+    )
+    judged = ~np.isnan(logits)
+    assert judged.mean() > 0.9
+    assert auc(manifest["label"].to_numpy()[judged], logits[judged]) > 0.65
 
 
 # A deadline: only the first seconds

@@ -43,10 +43,11 @@ from evaluation.metrics.classification import auc, log_loss, threshold_at_false_
 from training.audio import UNHEARD
 from training.loop import Schedule, fit, load_state, save
 
-# Kinds of fake: share, then whether picture, voice and lip-sync are fake.
+# Kinds of fake: share, then whether picture, voice and the fit of lips and sound are to be seen as
+# fake. A mouth that was made to speak fits what it was made for.
 KINDS: dict[str, tuple[float, tuple[int, int, int]]] = {
     "face swap": (0.30, (1, 0, 0)),
-    "lip-synced to another voice": (0.10, (1, 0, 1)),
+    "lip-synced to another voice": (0.10, (1, 0, 0)),
     "voice converted": (0.19, (0, 1, 0)),
     "voice replaced": (0.19, (0, 1, 1)),
     "dubbed or shifted": (0.11, (0, 0, 1)),
