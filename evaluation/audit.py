@@ -387,8 +387,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.workers < 1:
         parser.error("--workers must be 1 or more")
-    if not 0.5 <= options.above < 1:
-        parser.error("--above is an AUC, from 0.5 to below 1")
+    if not 0.5 <= options.above <= 1:
+        parser.error("--above is an AUC, from 0.5 to 1")
     if not options.root.is_dir():
         parser.error(f"there is no folder {options.root}")
     try:
