@@ -5,8 +5,9 @@
 
 Reads any manifest of `evaluation.protocols` and writes its score table, as Parquet or, by the
 ending, CSV. Each clip's answer is kept in a journal beside it (`scores.parquet.jsonl`) as soon as
-it is there: a run that was stopped goes on where it was. Clips that get no probability are counted
-and listed, never given one. Ends with log-loss and AUC, fused and by modality; the whole page is
+it is there: a run that was stopped goes on where it was. Each clip is judged in a worker process:
+one that kills a decoder costs its own row. Clips that get no probability are counted and listed,
+never given one. Ends with log-loss and AUC, fused and by modality; the whole page is
 `python -m evaluation.report`.
 """
 
@@ -15,7 +16,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,8 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from avfake.detector import Detector
+from avfake.batch import Job, Models, cores, judge_each
+from avfake.bundle import Bundle, load_bundle
 from avfake.fusion import Fusion
 from avfake.runlog import writing
 from avfake.types import AvfakeError, BranchScore, Prediction, probability
@@ -47,44 +51,69 @@ from evaluation.protocols import (
     write_table,
 )
 
+Judging = Callable[[Iterable[Job]], Iterable[tuple[Job, Prediction]]]
+"""What answers jobs, as `avfake.batch.judge_each` does."""
 
-def score(manifest: pd.DataFrame, media: Media, detector: Detector, out: Path) -> pd.DataFrame:
+
+def score(
+    manifest: pd.DataFrame,
+    media: Media,
+    bundle: Bundle,
+    judging: Judging,
+    out: Path,
+    timeout: float = 600.0,
+) -> pd.DataFrame:
     """Score what neither `out` nor its journal holds yet; write and return the score table.
 
-    What ended in an error is tried again: the file may be there by now. Raises TableError where
-    `out` holds the scores of other models, AvfakeError `not_writable`.
+    `judging` answers with the models of `bundle`; `timeout` is seconds a clip. What ended in an
+    error is tried again: the file may be there by now. Raises TableError where `out` holds the
+    scores of other models, AvfakeError `not_writable`.
     """
     if out.is_dir():
         raise TableError(f"{out} is a folder: name the file to write.")
-    rows = {row["path"]: row for row in _known(out, detector.bundle.sha256)}
-    fusion = Fusion(detector.bundle)
+    rows = {row["path"]: row for row in _known(out, bundle.sha256)}
+    fusion = Fusion(bundle)
     done = {path for path, row in rows.items() if row["status"] != "error"}
     todo = [path for path in manifest["path"] if path not in done]
+    under_way: dict[Job, tuple[str, ExitStack]] = {}
     journal = out.with_name(out.name + ".jsonl")
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         file = journal.open("a")
     with file, Progress(console=Console(stderr=True)) as progress:
-        for path in progress.track(todo, description="scoring"):
-            rows[path] = score_row(path, _judged(path, media, detector), fusion)
+        task = progress.add_task("scoring", total=len(todo))
+
+        def keep(path: str, prediction: Prediction) -> None:
+            rows[path] = score_row(path, prediction, fusion, bundle.sha256)
             file.write(json.dumps(rows[path]) + "\n")
             file.flush()
-    table = pd.DataFrame([*rows.values()], columns=list(SCORES))
+            progress.advance(task)
+
+        def jobs() -> Iterator[Job]:
+            for path in todo:
+                unpacked = ExitStack()
+                try:
+                    place = unpacked.enter_context(media.file(path))
+                except AvfakeError as error:
+                    keep(path, Prediction(path, "error", error.reason, str(error)))
+                    continue
+                job = Job(place, timeout=timeout)
+                under_way[job] = path, unpacked
+                yield job
+
+        for job, prediction in judging(jobs()):
+            path, unpacked = under_way.pop(job)
+            unpacked.close()
+            keep(path, prediction)
+    # In the manifest's order, whoever was through first; then what an earlier run had.
+    order = dict.fromkeys([*manifest["path"], *rows])
+    table = pd.DataFrame([rows[path] for path in order], columns=list(SCORES))
     write_table(table, out)
     journal.unlink()
     return read_scores(out)
 
 
-def _judged(path: str, media: Media, detector: Detector) -> Prediction:
-    try:
-        with media.file(path) as place:
-            return detector.predict(place)
-    except AvfakeError as error:
-        told = str(error)
-        return Prediction(path, "error", error.reason, told, bundle=detector.bundle.to_dict())
-
-
-def score_row(path: str, prediction: Prediction, fusion: Fusion) -> dict[str, Any]:
+def score_row(path: str, prediction: Prediction, fusion: Fusion, bundle: str) -> dict[str, Any]:
     """One row of a score table (SCORES), as JSON would hold it; None for what is not there."""
     answer = prediction.to_dict()
     media = answer["media"] or {}
@@ -94,7 +123,7 @@ def score_row(path: str, prediction: Prediction, fusion: Fusion) -> dict[str, An
         "segments": json.dumps(answer["segments"]),
         **{name: media.get(name) for name in ("duration", "width", "height", "fps")},
         "seconds": answer["seconds"].get("total"),
-        "bundle": prediction.bundle["sha256"],
+        "bundle": bundle,
     }
     for name, branch in prediction.branches.items():
         without = fusion.fuse({**prediction.branches, name: BranchScore.absent("left_out")})
@@ -191,13 +220,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--where", action="append", default=[], metavar="COLUMN=VALUE", help="only these rows"
     )
-    parser.add_argument("--threads", type=int, default=0, help="cores for the nets, 0 for all")
+    parser.add_argument("--workers", type=int, default=0, help="processes, 0 for one a core")
+    parser.add_argument("--timeout", type=float, default=600.0, help="seconds for one clip")
     options = parser.parse_args(arguments)
     try:
         manifest = select(read_manifest(options.manifest), options.where)
         media = Media.of(options.manifest, options.root)
-        detector = Detector.from_pretrained(options.bundle, threads=options.threads)
-        scores = score(manifest, media, detector, options.out)
+        bundle = load_bundle(options.bundle)
+        workers = min(options.workers or cores(), len(manifest))
+        models = Models(options.bundle, threads=max(1, cores() // workers))
+        judging = partial(judge_each, load=models, workers=workers)
+        scores = score(manifest, media, bundle, judging, options.out, options.timeout)
         table, missing = join(scores, manifest)
     except (AvfakeError, TableError) as error:
         print(f"evaluation.score: {error}", file=sys.stderr)

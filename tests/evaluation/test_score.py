@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from avfake.detector import Detector
+from avfake.batch import Job, Models, judge_each
+from avfake.bundle import Bundle
 from avfake.fusion import Fusion
 from avfake.types import BRANCHES, BranchScore, Prediction, probability
 from evaluation.media import Media
@@ -20,17 +22,23 @@ from evaluation.score import figures, main, score, score_row
 
 
 class Counting:
-    """A detector that answers at once, and counts; `dies_at` stops it there as a kill would."""
+    """Answers at once, and counts; `dies_at` stops it there as a kill would."""
 
-    def __init__(self, detector: Detector, answer: Prediction, dies_at: int = -1) -> None:
-        self.bundle, self.answer, self.dies_at = detector.bundle, answer, dies_at
+    def __init__(self, answer: Prediction, dies_at: int = -1) -> None:
+        self.answer, self.dies_at = answer, dies_at
         self.asked: list[Path] = []
 
-    def predict(self, path: Path) -> Prediction:
-        if len(self.asked) == self.dies_at:
-            raise KeyboardInterrupt
-        self.asked.append(path)
-        return self.answer
+    def __call__(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Prediction]]:
+        for job in jobs:
+            if len(self.asked) == self.dies_at:
+                raise KeyboardInterrupt
+            self.asked.append(Path(job.path))
+            yield job, self.answer
+
+
+def real_thing(jobs: Iterable[Job]) -> Iterator[tuple[Job, Prediction]]:
+    """What the command uses."""
+    return judge_each(jobs, Models(threads=1), workers=2)
 
 
 def manifest_of(folder: Path, names: list[str]) -> pd.DataFrame:
@@ -40,10 +48,10 @@ def manifest_of(folder: Path, names: list[str]) -> pd.DataFrame:
 
 
 def test_a_row_holds_all_that_the_detector_said(
-    detector: Detector, sample_prediction: Prediction
+    bundle: Bundle, sample_prediction: Prediction
 ) -> None:
-    fusion = Fusion(detector.bundle)
-    row = score_row("a/sample.mp4", sample_prediction, fusion)
+    fusion = Fusion(bundle)
+    row = score_row("a/sample.mp4", sample_prediction, fusion, bundle.sha256)
     assert list(row) == list(SCORES)
     answer = sample_prediction.to_dict()
     assert row["fake_probability"] == answer["fake_probability"]
@@ -59,12 +67,12 @@ def test_a_row_holds_all_that_the_detector_said(
 
 @pytest.mark.parametrize("name", ["scores.parquet", "scores.csv"])
 def test_good_and_bad_clips_get_a_row(
-    detector: Detector, sample_path: Path, tmp_path: Path, name: str
+    bundle: Bundle, sample_path: Path, tmp_path: Path, name: str
 ) -> None:
     shutil.copy(sample_path, tmp_path / "good clip.mp4")
     (tmp_path / "text.mp4").write_text("no video at all")
     manifest = manifest_of(tmp_path, ["good clip.mp4", "text.mp4", "gone.mp4"])
-    table = score(manifest, Media(tmp_path), detector, tmp_path / name).set_index("path")
+    table = score(manifest, Media(tmp_path), bundle, real_thing, tmp_path / name).set_index("path")
     assert table.loc["good clip.mp4", "status"] == "ok"
     assert 0 < table.loc["good clip.mp4", "fake_probability"] < 1
     for path, reason in (("text.mp4", "not_media"), ("gone.mp4", "not_found")):
@@ -75,50 +83,50 @@ def test_good_and_bad_clips_get_a_row(
 
 
 def test_a_run_that_was_stopped_goes_on(
-    detector: Detector, sample_prediction: Prediction, tmp_path: Path
+    bundle: Bundle, sample_prediction: Prediction, tmp_path: Path
 ) -> None:
     manifest = manifest_of(tmp_path, ["a", "b", "c", "d"])
     out = tmp_path / "s.parquet"
     with pytest.raises(KeyboardInterrupt):
-        score(manifest, Media(tmp_path), Counting(detector, sample_prediction, 2), out)  # type: ignore[arg-type]
+        score(manifest, Media(tmp_path), bundle, Counting(sample_prediction, 2), out)
     with (tmp_path / "s.parquet.jsonl").open("a") as journal:
         journal.write('{"path": "c", "sta')  # killed while writing
-    again = Counting(detector, sample_prediction)
-    table = score(manifest, Media(tmp_path), again, out)  # type: ignore[arg-type]
+    again = Counting(sample_prediction)
+    table = score(manifest, Media(tmp_path), bundle, again, out)
     assert [path.name for path in again.asked] == ["c", "d"]
     assert table["path"].tolist() == ["a", "b", "c", "d"]
     more = manifest_of(tmp_path, ["a", "b", "c", "d", "e"])
-    last = Counting(detector, sample_prediction)
-    assert len(score(more, Media(tmp_path), last, out)) == 5  # type: ignore[arg-type]
+    last = Counting(sample_prediction)
+    assert len(score(more, Media(tmp_path), bundle, last, out)) == 5
     assert [path.name for path in last.asked] == ["e"]
     assert read_scores(out)["fake_probability"].nunique() == 1
 
 
 def test_scores_of_other_models_are_not_mixed(
-    detector: Detector, sample_prediction: Prediction, tmp_path: Path
+    bundle: Bundle, sample_prediction: Prediction, tmp_path: Path
 ) -> None:
     manifest = manifest_of(tmp_path, ["a"])
     out = tmp_path / "s.csv"
     out.write_text("path,fake_probability,status,bundle\nz,0.5,ok,0123\n")
     with pytest.raises(TableError, match="other models"):
-        score(manifest, Media(tmp_path), Counting(detector, sample_prediction), out)  # type: ignore[arg-type]
+        score(manifest, Media(tmp_path), bundle, Counting(sample_prediction), out)
 
 
 def test_a_zip_is_scored_as_it_is(
-    detector: Detector, sample_prediction: Prediction, tmp_path: Path
+    bundle: Bundle, sample_prediction: Prediction, tmp_path: Path
 ) -> None:
     archive = tmp_path / "train_sample_videos.zip"
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("videos/metadata.json", json.dumps({"a.mp4": {"label": "FAKE"}}))
         file.writestr("videos/a.mp4", b"pictures")
-    asked = Counting(detector, sample_prediction)
-    table = score(read_manifest(archive), Media(archive), asked, tmp_path / "s.csv")  # type: ignore[arg-type]
+    asked = Counting(sample_prediction)
+    table = score(read_manifest(archive), Media(archive), bundle, asked, tmp_path / "s.csv")
     assert table["path"].tolist() == ["videos/a.mp4"]
     assert not asked.asked[0].exists()
 
 
 def test_clips_that_a_zip_does_not_give_are_rows_with_a_reason(
-    detector: Detector, sample_prediction: Prediction, tmp_path: Path
+    bundle: Bundle, sample_prediction: Prediction, tmp_path: Path
 ) -> None:
     archive = tmp_path / "clips.zip"
     with zipfile.ZipFile(archive, "w") as file:
@@ -126,24 +134,24 @@ def test_clips_that_a_zip_does_not_give_are_rows_with_a_reason(
         file.writestr("bad.mp4", b"bad pictures")
     archive.write_bytes(archive.read_bytes().replace(b"bad pictures", b"BAD pictures"))
     manifest = manifest_of(tmp_path, ["good.mp4", "bad.mp4", "gone.mp4"])
-    asked = Counting(detector, sample_prediction)
-    table = score(manifest, Media(archive), asked, tmp_path / "s.csv")  # type: ignore[arg-type]
+    asked = Counting(sample_prediction)
+    table = score(manifest, Media(archive), bundle, asked, tmp_path / "s.csv")
     assert table["reason"].tolist() == ["", "not_readable", "not_found"]
 
 
 def test_errors_are_tried_again_and_the_rest_is_not(
-    detector: Detector, sample_prediction: Prediction, tmp_path: Path
+    bundle: Bundle, sample_prediction: Prediction, tmp_path: Path
 ) -> None:
     (tmp_path / "there").write_bytes(b"")
     manifest = manifest_of(tmp_path, ["there", "late"])
     out = tmp_path / "s.csv"
-    asked = Counting(detector, sample_prediction)
+    asked = Counting(sample_prediction)
     with zipfile.ZipFile(tmp_path / "clips.zip", "w") as file:
         file.writestr("there", b"")
-    table = score(manifest, Media(tmp_path / "clips.zip"), asked, out)  # type: ignore[arg-type]
+    table = score(manifest, Media(tmp_path / "clips.zip"), bundle, asked, out)
     assert table["status"].tolist() == [sample_prediction.status, "error"]
-    asked = Counting(detector, sample_prediction)
-    table = score(manifest, Media(tmp_path), asked, out)  # type: ignore[arg-type]
+    asked = Counting(sample_prediction)
+    table = score(manifest, Media(tmp_path), bundle, asked, out)
     assert [path.name for path in asked.asked] == ["late"]
     assert table["path"].tolist() == ["there", "late"]
     assert table["status"].nunique() == 1
