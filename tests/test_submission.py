@@ -409,6 +409,8 @@ def test_ctrl_c_ends_at_once_and_says_how_to_go_on(tmp_path: Path, sample_path: 
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,  # as from a terminal: the workers get it, too
+        # What runs the tests in the background may have them ignore it, and all that they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     path, until = log_of(tmp_path / "submission.csv"), time.monotonic() + 60
     while not (path.exists() and '"ok"' in path.read_text()) and time.monotonic() < until:
