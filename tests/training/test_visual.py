@@ -16,7 +16,17 @@ from avfake.crops import box_size
 from avfake.models.visual import VisualNet
 from training.loop import Schedule
 from training.manifest import hashed, held_out
-from training.visual import CONFIGS, Recipe, chosen, main, measure, pair_loss, train, watch
+from training.visual import (
+    CONFIGS,
+    Recipe,
+    chosen,
+    main,
+    measure,
+    pair_loss,
+    pseudo_crops,
+    train,
+    watch,
+)
 from training.visual_data import (
     COLUMNS,
     KINDS,
@@ -29,6 +39,7 @@ from training.visual_data import (
 
 BOX = np.array([86.0, 65.0, 176.0, 190.0])
 POINTS = np.array([[112.0, 112.0], [153.0, 110.0], [135.0, 135.0], [117.0, 156.0], [153.0, 155.0]])
+BOXED = COLUMNS[7:]
 MODEL = {
     "backbone": "resnet10t",
     "backbone_args": {"channels": [8, 16, 16, 16], "stem_width": 8, "zero_init_last": False},
@@ -123,6 +134,20 @@ def test_a_pair_differs_by_the_forgery_alone(studio: Studio) -> None:
     changed = np.abs(untouched.astype(int) - fake).max(2)
     assert changed[12:40, 12:36].max() > 8
     assert not changed[:2].any()
+
+
+def test_all_frames_of_a_clip_are_forged_alike(studio: Studio) -> None:
+    """Two frames that are one picture give one forgery; another clip of that picture another."""
+    table = studio.faces.table
+    same = table.assign(path=table["path"].iat[0], **{name: table[name].iat[0] for name in BOXED})
+    made = pseudo_crops(Studio(Faces(studio.faces.root, same), 48))
+    by_clip = {}
+    for clip, rows in made.table[made.table["label"] == 1].groupby("clip"):
+        assert rows["source"].nunique() == 1
+        first, second = (made.faces[row] for row in rows.index)
+        assert np.array_equal(first, second), clip
+        by_clip[clip] = first.tobytes()
+    assert len(set(by_clip.values())) == len(by_clip) == 10
 
 
 def test_donors_are_other_people(studio: Studio) -> None:
