@@ -97,10 +97,10 @@ def add_submit(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _submit(options: argparse.Namespace) -> int:
-    from avfake.batch import Models, cores
     from avfake.bundle import load_bundle
     from avfake.sources import Sources
     from avfake.submission import KAGGLE_BUDGET, Sample, Settings, log_of, read_sample, submit
+    from avfake.workers import Models, cores
 
     low, high = options.clip
     if low >= high:

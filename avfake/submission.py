@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avfake.batch import Job, Judge, judge_each
 from avfake.pace import Pace
 from avfake.runlog import Log, writing
 from avfake.sources import Sources, Video
 from avfake.types import AvfakeError, Prediction
+from avfake.workers import Job, Judge, judge_each
 
 KAGGLE_BUDGET = 9 * 3600 / 4000
 """Seconds a video that DFDC's competition allowed: nine hours for 4,000 videos."""

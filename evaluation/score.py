@@ -29,11 +29,11 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from avfake.batch import Job, Models, cores, judge_each
 from avfake.bundle import Bundle, load_bundle
 from avfake.fusion import Fusion
 from avfake.runlog import writing
 from avfake.types import AvfakeError, BranchScore, Prediction, probability
+from avfake.workers import Job, Models, cores, judge_each
 from evaluation.journal import kept
 from evaluation.media import Media
 from evaluation.metrics.classification import PRIOR_LOG_LOSS, auc, log_loss
@@ -52,7 +52,7 @@ from evaluation.protocols import (
 )
 
 Judging = Callable[[Iterable[Job]], Iterable[tuple[Job, Prediction]]]
-"""What answers jobs, as `avfake.batch.judge_each` does."""
+"""What answers jobs, as `avfake.workers.judge_each` does."""
 
 
 def score(

@@ -14,6 +14,8 @@ import pytest
 ORDER = {
     "avfake": 0,
     "avfake.types": 1,
+    "avfake.limits": 1,
+    "avfake.cli_limits": 2,
     "avfake.windows": 2,
     "avfake.pictures": 2,
     "avfake.media": 3,
@@ -26,7 +28,8 @@ ORDER = {
     "avfake.branches": 5,
     "avfake.fusion": 6,
     "avfake.detector": 7,
-    "avfake.batch": 8,
+    "avfake.process": 7,
+    "avfake.workers": 8,
     "avfake.sources": 2,
     "avfake.pace": 2,
     "avfake.runlog": 2,

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from avfake.batch import Job, Models, judge_each
 from avfake.bundle import Bundle
 from avfake.fusion import Fusion
 from avfake.types import BRANCHES, BranchScore, Prediction, probability
+from avfake.workers import Job, Models, judge_each
 from evaluation.media import Media
 from evaluation.protocols import SCORES, TableError, read_manifest, read_scores
 from evaluation.score import figures, main, score, score_row

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from avfake.batch import Job, Judge, Models, judge_each
 from avfake.types import AvfakeError, Prediction
+from avfake.workers import FAULTS, Job, Judge, Models, judge_each
+from tests.processes import gone
 
 
 class Fragile:
@@ -34,6 +34,11 @@ class Fragile:
         if what == "after":  # dies once it has answered, between two files
             signal.signal(signal.SIGALRM, lambda *_: os._exit(1))
             signal.setitimer(signal.ITIMER_REAL, 0.05)
+        if what == "once":  # takes its worker down, but only the first time
+            marker = Path(path).with_suffix(".seen")
+            if not marker.exists():
+                marker.touch()
+                os._exit(1)
         seconds = {"seen": float(self.seen), "longest": longest or 0.0, "pid": float(os.getpid())}
         return Prediction(path, "ok", logit=0.0, verdict="uncertain", seconds=seconds)
 
@@ -42,9 +47,11 @@ def damaged() -> Judge:
     raise AvfakeError("bundle_damaged", "The bundle is damaged.")
 
 
-def answers(names: list[str], workers: int = 1, timeout: float = 60) -> dict[str, Prediction]:
+def answers(
+    names: list[str], workers: int = 1, timeout: float = 60, **more: Any
+) -> dict[str, Prediction]:
     jobs = (Job(name, timeout=timeout) for name in names)
-    return {str(job.path): answer for job, answer in judge_each(jobs, Fragile, workers)}
+    return {str(job.path): answer for job, answer in judge_each(jobs, Fragile, workers, **more)}
 
 
 def test_the_answers_are_the_detectors(sample_path: Path, sample_prediction: Prediction) -> None:
@@ -57,11 +64,12 @@ def test_the_answers_are_the_detectors(sample_path: Path, sample_prediction: Pre
     assert start.warnings == ("truncated",)
 
 
-@pytest.mark.parametrize(("bad", "cause"), [("exit-1.mp4", "exit status 3"), ("kill.mp4", "9")])
+@pytest.mark.parametrize(("bad", "cause"), [("exit-1.mp4", "status 3"), ("kill.mp4", "SIGKILL")])
 def test_a_file_that_kills_its_worker_is_told_and_costs_no_other(bad: str, cause: str) -> None:
     seen = answers(["a.mp4", bad, "b.mp4"])
     assert [answer.status for answer in seen.values()] == ["ok", "error", "ok"]
-    assert (seen[bad].path, seen[bad].reason) == (bad, "worker_crashed")
+    assert seen[bad].path == bad
+    assert seen[bad].reason in FAULTS
     assert seen[bad].message is not None
     assert cause in seen[bad].message
 
@@ -71,6 +79,21 @@ def test_a_file_that_takes_too_long_is_stopped() -> None:
     seen = answers(["a.mp4", "sleep.mp4", "b.mp4"], timeout=3)
     assert [answer.reason for answer in seen.values()] == [None, "timeout", None]
     assert time.perf_counter() - started < 30
+
+
+def test_a_file_is_tried_again_and_then_given_up(tmp_path: Path) -> None:
+    once = str(tmp_path / "once.mp4")
+    seen = answers(["a.mp4", "exit.mp4", once, "b.mp4"], attempts=2)
+    assert [answer.status for answer in seen.values()] == ["ok", "error", "ok", "ok"]
+    assert seen["exit.mp4"].message == "exit.mp4 ended its worker with exit status 3, twice."
+    assert seen[once].warnings == ("retried",)
+    assert seen["b.mp4"].warnings == ()
+
+
+def test_a_worker_has_a_ceiling_of_memory() -> None:
+    with pytest.raises(AvfakeError, match="memory") as error:  # even its start is above this one
+        answers(["a.mp4"], memory=1 << 20)
+    assert error.value.reason == "no_worker"
 
 
 def test_a_worker_that_dies_between_two_files_is_replaced() -> None:
@@ -112,46 +135,3 @@ def test_leaving_early_stops_the_workers() -> None:
         pid = int(answer.seconds["pid"])
         break
     assert gone(pid)
-
-
-ORPHAN = """
-import sys
-from avfake.batch import Job, judge_each
-from tests.test_batch import Fragile
-
-if __name__ == "__main__":
-    for _, answer in judge_each([Job("a.mp4"), Job("sleep.mp4")], Fragile, 1):
-        print(int(answer.seconds["pid"]), flush=True)
-"""
-
-
-def test_workers_do_not_outlive_a_parent_that_is_killed(repository: Path, tmp_path: Path) -> None:
-    script = tmp_path / "parent.py"
-    script.write_text(ORPHAN)
-    parent = subprocess.Popen(
-        [sys.executable, str(script)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(repository)},
-    )
-    assert parent.stdout is not None
-    worker = int(parent.stdout.readline())
-    time.sleep(0.3)  # it is at the second file now, and asleep
-    parent.kill()
-    parent.wait()
-    parent.stdout.close()
-    assert gone(worker)
-
-
-def gone(pid: int, patience: float = 10.0) -> bool:
-    """Whether a process has ended, or does so in time."""
-    until = time.monotonic() + patience
-    while time.monotonic() < until:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
-                return True
-            os.kill(pid, 0)
-        except (ProcessLookupError, FileNotFoundError):
-            return True
-        time.sleep(0.05)
-    return False

@@ -1,0 +1,198 @@
+"""Whatever an item does to its worker process has a name, and the next item has a process."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from avfake.process import FAULTS, Fault, Worker
+from avfake.types import AvfakeError
+from tests.processes import gone
+
+MEMORY = 300 << 20
+
+
+def acting() -> Callable[[str], Any]:
+    return act
+
+
+def act(what: str) -> Any:
+    if what == "segfault":
+        ctypes.string_at(0)
+    elif what == "abort":
+        os.abort()
+    elif what == "exit":
+        os._exit(3)
+    elif what == "leave":
+        os._exit(0)
+    elif what == "sleep":
+        time.sleep(600)
+    elif what == "hold the lock":  # sleeps in C, with Python's lock
+        ctypes.PyDLL(None).sleep(600)
+    elif what == "allocate":
+        held = []
+        while True:
+            held.append(b"x" * (1 << 20))
+    elif what == "print":
+        for _ in range(1 << 10):
+            os.write(2, b"x" * (1 << 20))
+    elif what == "raise":
+        raise AvfakeError("not_media", "That is no film.")
+    elif what == "answer what cannot leave":
+        return lambda: None
+    elif what == "chatter":
+        os.write(1, b"x" * (1 << 20))
+    elif what == "log":
+        logging.getLogger("avfake").warning("said by the worker")
+    elif what == "die later":
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(1))
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+    return what, os.getpid()
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker[str, Any]]:
+    worker: Worker[str, Any] = Worker(acting, MEMORY)
+    yield worker
+    worker.stop()
+
+
+def test_a_process_answers_one_item_after_the_other(worker: Worker[str, Any]) -> None:
+    first, second = worker.call("a", 60), worker.call("b", 60)
+    assert (first[0], second[0]) == ("a", "b")
+    assert first[1] == second[1] != os.getpid()
+
+
+@pytest.mark.parametrize(
+    ("what", "reason", "text"),
+    [
+        ("segfault", "worker_crashed", "SIGSEGV"),
+        ("abort", "worker_crashed", "SIGABRT"),
+        ("exit", "worker_exited", "exit status 3"),
+        ("leave", "worker_exited", "exit status 0"),
+        ("sleep", "timeout", "more than 1 s"),
+        ("hold the lock", "timeout", "more than 1 s"),
+        ("allocate", "out_of_memory", "more than 0.293 GB of memory"),
+        ("print", "too_much_output", "more than 16 MB"),
+    ],
+)
+def test_each_fault_has_its_reason(
+    worker: Worker[str, Any], what: str, reason: str, text: str
+) -> None:
+    before = worker.call("a", 60)
+    with pytest.raises(Fault, match=text) as fault:
+        worker.call(what, 30.0 if what in ("allocate", "print") else 1.0)
+    assert fault.value.reason == reason
+    assert reason in FAULTS
+    assert gone(before[1])
+    assert worker.call("b", 60)[0] == "b"
+
+
+def test_what_is_raised_comes_back_and_costs_no_process(worker: Worker[str, Any]) -> None:
+    before = worker.call("a", 60)
+    with pytest.raises(AvfakeError, match="no film") as error:
+        worker.call("raise", 60)
+    assert error.value.reason == "not_media"
+    with pytest.raises(RuntimeError, match="cannot leave its process"):
+        worker.call("answer what cannot leave", 60)
+    assert worker.call("b", 60)[1] == before[1]
+
+
+def test_output_is_counted_item_by_item(worker: Worker[str, Any]) -> None:
+    assert all(worker.call("chatter", 60)[0] == "chatter" for _ in range(20))
+
+
+def test_what_a_worker_prints_stays_away_but_what_it_logs_is_seen(
+    worker: Worker[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    worker.call("chatter", 60)
+    worker.call("log", 60)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err == "WARNING avfake: said by the worker\n"
+
+
+def test_a_process_that_dies_between_two_items_costs_neither(worker: Worker[str, Any]) -> None:
+    before = worker.call("die later", 60)
+    assert gone(before[1])
+    assert worker.call("a", 60)[0] == "a"
+
+
+def test_the_clock_starts_when_the_process_takes_the_item_on() -> None:
+    worker: Worker[str, Any] = Worker(slow_to_start)
+    try:
+        assert worker.call("a", 0.5)[0] == "a"
+    finally:
+        worker.stop()
+
+
+def slow_to_start() -> Callable[[str], Any]:
+    time.sleep(1.5)
+    return act
+
+
+def test_a_setup_that_fails_is_told_and_so_is_one_that_dies() -> None:
+    for setup, reason in ((damaged, "bundle_damaged"), (partial(os._exit, 4), "no_worker")):
+        worker: Worker[str, Any] = Worker(setup)
+        with pytest.raises(AvfakeError) as error:
+            worker.call("a", 60)
+        assert error.value.reason == reason
+        worker.stop()
+
+
+def damaged() -> Callable[[str], Any]:
+    raise AvfakeError("bundle_damaged", "The bundle is damaged.")
+
+
+def test_nothing_is_left_of_a_worker_that_was_stopped() -> None:
+    me = psutil.Process()
+    handles, kept = [], None
+    for _ in range(4):
+        worker: Worker[str, Any] = Worker(acting)
+        kept = worker.call("a", 60)[1]
+        worker.stop()
+        worker.stop()
+        assert gone(kept)
+        handles.append(me.num_fds())
+    assert handles[1:] == handles[:-1]
+
+
+ORPHAN = """
+from avfake.process import Worker
+from tests.test_process import acting
+
+if __name__ == "__main__":
+    worker = Worker(acting)
+    print(worker.call("a", 60)[1], flush=True)
+    worker.call("sleep", 600)
+"""
+
+
+def test_a_worker_does_not_outlive_who_started_it(repository: Path, tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(ORPHAN)
+    parent = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(repository)},
+    )
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    time.sleep(0.3)  # it is asleep by now
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    assert gone(pid)
