@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from avfake import __version__
+from avfake.cli_limits import add_limits, limits_of
 from avfake.cli_submit import add_submit
 from avfake.types import AvfakeError
 
@@ -71,7 +72,9 @@ def _predict(options: argparse.Namespace) -> int:
         from avfake.markup import check_target
 
         check_target(options.video)
-    detector = Detector.from_pretrained(options.bundle, options.face_model, options.threads)
+    detector = Detector.from_pretrained(
+        options.bundle, options.face_model, options.threads, limits_of(options)
+    )
     console = Console(highlight=False)
     status = 0
     waiting = Console(stderr=True)  # a spinner, where somebody is watching
@@ -120,8 +123,8 @@ def _facts(bundle: Bundle, shipped: list[str]) -> dict[str, Any]:
     import dlib
     import onnxruntime
 
-    from avfake.batch import cores
     from avfake.bundle import providers
+    from avfake.workers import cores
 
     sizes = {
         name: f"{(bundle.folder / entry['file']).stat().st_size / 1e6:.2f} MB"
@@ -200,6 +203,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="OUT.mp4",
         help="also write the clip with its faces marked (one FILE only; extra 'report')",
     )
+    add_limits(predict)
     predict.set_defaults(run=_predict)
 
     add_submit(commands, common)

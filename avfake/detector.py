@@ -33,6 +33,7 @@ from avfake.bundle import Bundle, load_bundle
 from avfake.crops import face_crop, mouth_crop
 from avfake.faces import FaceFinder, load_finder
 from avfake.fusion import Fusion
+from avfake.limits import DEFAULT_LIMITS, Limits, is_memory_fault
 from avfake.media import Clip
 from avfake.pictures import Picture
 from avfake.speech import SpeechActivity
@@ -50,11 +51,18 @@ log = logging.getLogger(__name__)
 class Detector:
     """Scores clips with one bundle. Threads may share it; each call does one clip at a time.
 
-    `threads`: cores for the networks, 0 for all.
+    `threads`: cores for the networks, 0 for all; `limits`: what one file may ask for.
     """
 
-    def __init__(self, bundle: Bundle, finder: FaceFinder | None = None, threads: int = 0) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        finder: FaceFinder | None = None,
+        threads: int = 0,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
         self.bundle = bundle
+        self.limits = limits
         self.finder = finder or load_finder(bundle=bundle)
         self._visual = VisualBranch(bundle, threads)
         self._audio = AudioBranch(bundle, threads)
@@ -67,6 +75,7 @@ class Detector:
         name_or_folder: Pathlike = "default",
         face_model: str | None = None,
         threads: int = 0,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> Detector:
         """Load a bundle by name or from a folder, with the face finder called `face_model`
         ("dlib", the path of a YuNet ONNX file, or None for the bundle's own).
@@ -74,7 +83,7 @@ class Detector:
         Raises AvfakeError where a file is missing or damaged, and names it.
         """
         bundle = load_bundle(name_or_folder)
-        return cls(bundle, load_finder(face_model, bundle), threads)
+        return cls(bundle, load_finder(face_model, bundle), threads, limits)
 
     @overload
     def predict(self, path: Pathlike, longest: float | None = None) -> Prediction: ...
@@ -106,16 +115,19 @@ class Detector:
         started = time.perf_counter()
         tracker = Tracker(self.finder)
         try:
-            with Clip(path, longest) as clip:
+            with Clip(path, longest, self.limits) as clip:
                 analysis = _Analysis(clip, tracker, self._visual, self._audio, self._lipsync)
                 scores = analysis.run()
         except AvfakeError as error:
             return self._error(path, error.reason, str(error), started)
         except Exception as error:
+            name = os.path.basename(os.fspath(path))
+            if is_memory_fault(error):
+                log.error("%s: %s", path, error)
+                text = f"{name} asks for more memory than there is."
+                return self._error(path, "out_of_memory", text, started)
             log.exception("%s", path)
-            text = (
-                f"{os.path.basename(os.fspath(path))} could not be judged: {type(error).__name__}."
-            )
+            text = f"{name} could not be judged: {type(error).__name__}."
             return self._error(path, "internal_error", text, started)
         logit = self._fusion.fuse(scores)
         reason = message = None
@@ -338,7 +350,9 @@ def _settled(answer: Callable[[], BranchScore]) -> BranchScore:
     """A branch that breaks is reported as failed and costs the others nothing."""
     try:
         return answer()
-    except Exception:
+    except Exception as error:
+        if is_memory_fault(error):
+            raise  # what the others say must not depend on how much memory there was
         log.exception("a branch failed")
         return BranchScore.failed("inference_error")
 

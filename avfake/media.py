@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from time import perf_counter
 from types import TracebackType
 from typing import Any
 
@@ -18,7 +19,8 @@ import av
 import av.error
 import numpy as np
 
-from avfake.pictures import MAX_PIXELS, HeldFrame, Picture, read_still, still_picture
+from avfake.limits import DEFAULT_LIMITS, Limits
+from avfake.pictures import HeldFrame, Picture, check_size, read_still, still_picture
 from avfake.types import FRAME_RATE, SAMPLE_RATE, AvfakeError, MediaInfo, Sound
 
 CONTAINERS = (
@@ -28,7 +30,6 @@ CONTAINERS = (
 """FFmpeg demuxers that may be used: no playlists, no concatenations, no image sequences."""
 IMAGE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM")
 MAX_HELD = 10.0  # seconds for which one picture may stand; beyond that is a gap
-MAX_SECONDS = 3600.0  # longer clips are judged on their first hour, with a warning
 
 log = logging.getLogger(__name__)
 
@@ -38,27 +39,36 @@ class Clip:
 
     `info` is known at once; `sound()` and `pictures()` each decode their stream once. `warnings`
     fills while decoding: "partial_decode" (some of the file could not be decoded), "gap" (the
-    picture stands or is missing for more than 10 s), "truncated" (only the first hour was read, or
-    the first `longest` seconds).
+    picture stands or is missing for more than 10 s), "truncated" (only the first `longest` seconds
+    were read, or the first `limits.seconds`).
 
-    `longest`: seconds of the clip, on its own clock, to decode; None for all, up to an hour. A clip
-    that is shorter is decoded as if it were not given.
+    `longest`: seconds of the clip, on its own clock, to decode; None for all, up to the limit. A
+    clip that is shorter is decoded as if it were not given. `limits`: see `Limits`.
 
     Raises AvfakeError with reason `not_found`, `not_a_file`, `not_readable`, `empty_file`,
-    `not_media`, `no_streams` or `too_large`.
+    `file_too_large`, `not_media`, `no_streams` or `too_large`; `decode_too_slow` and `too_large`
+    come while decoding, too.
     """
 
-    def __init__(self, path: str | os.PathLike[str], longest: float | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        longest: float | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
         self.path = Path(path)
-        self._end = MAX_SECONDS if longest is None else min(longest, MAX_SECONDS)
+        self._limits = limits
+        self._end = limits.seconds if longest is None else min(longest, limits.seconds)
         self.warnings: list[str] = []
         self._container: Any = None
         self._origin = 0.0  # the container's start on its own clock, seconds
         self._video_duration: float | None = None  # as the stream claims
         self._sound_end = 0.0  # as far as sound was decoded
         self._still: tuple[np.ndarray, float] | None = None
+        self._clock = _Clock(limits.decode_seconds, self.path.name)
         self._file = _open_regular(self.path)
         try:
+            self._check_bytes()
             head = self._file.read(16)
             self._file.seek(0)
             if not head:
@@ -66,7 +76,7 @@ class Clip:
             if head.startswith(IMAGE_SIGNATURES) or (
                 head.startswith(b"RIFF") and head[8:12] == b"WEBP"
             ):
-                self._still = read_still(self._file, self.path.name)
+                self._still = read_still(self._file, self.path.name, limits.pixels)
                 picture, scale = self._still
                 height, width = (round(side * scale) for side in picture.shape[:2])
                 self.info = MediaInfo(None, width, height, None, None, None, None, is_image=True)
@@ -131,7 +141,8 @@ class Clip:
                 start = time
             gap = round((time - start) * SAMPLE_RATE) - count
             if gap > 0.05 * SAMPLE_RATE:
-                pieces.append(np.zeros(min(gap, round(MAX_SECONDS * SAMPLE_RATE)), np.float32))
+                most = round(self._limits.seconds * SAMPLE_RATE)
+                pieces.append(np.zeros(min(gap, most), np.float32))
                 count += len(pieces[-1])
             pieces.append(_resampled(resampler, frame))
             count += len(pieces[-1])
@@ -162,7 +173,7 @@ class Clip:
                 continue
             time = frame.time - self._origin
             if held is None:
-                first, held = time, HeldFrame(frame, time, self.path.name)
+                first, held = time, HeldFrame(frame, time)
                 continue
             if time <= held.time:
                 continue  # a clock that runs back: keep the picture that came first
@@ -177,7 +188,7 @@ class Clip:
                     break
                 yield held.picture(now, count % colour_every == 0)
                 count += 1
-            held = HeldFrame(frame, time, self.path.name)
+            held = HeldFrame(frame, time)
         while held is not None and (now := first + count / rate) - held.time <= 0.5 / rate:
             yield held.picture(now, count % colour_every == 0)
             count += 1
@@ -202,7 +213,8 @@ class Clip:
         packets = self._container.demux(stream)
         while True:
             try:
-                packet = next(packets)
+                with self._clock:
+                    packet = next(packets)
             except StopIteration:
                 break
             except (av.error.FFmpegError, UnicodeDecodeError) as error:
@@ -210,7 +222,12 @@ class Clip:
                 faults += 1
                 break
             try:
-                for frame in packet.decode():
+                with self._clock:
+                    frames = packet.decode()
+                for frame in frames:
+                    if kind == "video":
+                        pixels = self._limits.pixels
+                        check_size(frame.width, frame.height, pixels, self.path.name)
                     if getattr(frame, "is_corrupt", False):
                         faults += 1
                         continue
@@ -225,7 +242,14 @@ class Clip:
         if self._container is not None:
             self._container.close()
         self._file.seek(0)
-        self._container = _open_container(self._file, self.path.name)
+        with self._clock:
+            self._container = _open_container(self._file, self.path.name)
+
+    def _check_bytes(self) -> None:
+        size, most = os.fstat(self._file.fileno()).st_size, self._limits.bytes
+        if size > most:
+            text = f"{self.path.name} has {size} bytes, more than {most}."
+            raise AvfakeError("file_too_large", text)
 
     def _warn(self, what: str) -> None:
         if what not in self.warnings:
@@ -249,10 +273,7 @@ class Clip:
         width = height = fps = rotation = None
         if video is not None:
             width, height = video.codec_context.width, video.codec_context.height
-            if width * height > MAX_PIXELS:
-                raise AvfakeError(
-                    "too_large", f"{self.path.name} has pictures of {width}x{height} pixels."
-                )
+            check_size(width, height, self._limits.pixels, self.path.name)
             if video.duration is not None:
                 self._video_duration = float(video.duration * video.time_base)
             fps = float(video.average_rate) if video.average_rate else None
@@ -279,6 +300,27 @@ class Clip:
         except (av.error.FFmpegError, UnicodeDecodeError):
             log.debug("%s: the first picture does not decode", self.path.name)
         return 0
+
+
+class _Clock:
+    """Time spent in decoding: runs only within `with`, and says at its end when there is none left.
+
+    Raises AvfakeError `decode_too_slow`.
+    """
+
+    def __init__(self, seconds: float, name: str) -> None:
+        self._left = self._seconds = seconds
+        self._name = name
+        self._started = 0.0
+
+    def __enter__(self) -> None:
+        self._started = perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._left -= perf_counter() - self._started
+        if self._left < 0:
+            text = f"{self._name} takes more than {self._seconds:g} s to decode."
+            raise AvfakeError("decode_too_slow", text)
 
 
 def _open_regular(path: Path) -> Any:

@@ -12,11 +12,11 @@ import numpy as np
 from av.video.reformatter import ColorRange
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from avfake.limits import DEFAULT_LIMITS
 from avfake.types import AvfakeError
 
 LUMA_SIDE = 960  # longest side of the grey pictures for finding, tracking and mouths
 COLOUR_SIDE = 1920  # longest side of the colour pictures for face crops
-MAX_PIXELS = 40_000_000  # a picture larger than this is refused rather than decoded
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +58,7 @@ class Picture:
 class HeldFrame:
     """A decoded frame that may fill several grid points: converted once, and only if asked for."""
 
-    def __init__(self, frame: Any, time: float, name: str) -> None:
-        if frame.width * frame.height > MAX_PIXELS:
-            raise AvfakeError("too_large", f"{name} has pictures of {frame.width}x{frame.height}.")
+    def __init__(self, frame: Any, time: float) -> None:
         self.time = time
         self._frame = frame
         self._turns = frame.rotation // 90 % 4  # counter-clockwise quarter turns
@@ -90,16 +88,24 @@ def _scaled(side: int, factor: float) -> int:
     return max(1, round(side * factor))
 
 
-def read_still(file: Any, name: str) -> tuple[np.ndarray, float]:
+def check_size(width: int, height: int, pixels: int, name: str) -> None:
+    """Raise AvfakeError `too_large` for a picture of more than `pixels`."""
+    if width * height > pixels:
+        text = f"{name} has pictures of {width}x{height} pixels, more than {pixels}."
+        raise AvfakeError("too_large", text)
+
+
+def read_still(
+    file: Any, name: str, pixels: int = DEFAULT_LIMITS.pixels
+) -> tuple[np.ndarray, float]:
     """(uint8 RGB [H, W, 3], upright by its EXIF note, original pixels a pixel of it).
 
-    Raises AvfakeError `too_large` before decoding, or `not_media`.
+    Raises AvfakeError `too_large` before decoding one of more than `pixels`, or `not_media`.
     """
     try:
         with Image.open(file, formats=("JPEG", "PNG", "WEBP", "BMP")) as image:
-            original = width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise AvfakeError("too_large", f"{name} is a picture of {width}x{height} pixels.")
+            original = image.size
+            check_size(image.width, image.height, pixels, name)
             image.draft("RGB", (COLOUR_SIDE, COLOUR_SIDE))  # JPEG: decodes at a fraction
             upright = ImageOps.exif_transpose(image).convert("RGB")
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
