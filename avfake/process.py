@@ -28,7 +28,8 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
@@ -45,6 +46,8 @@ _STARTING = 300.0  # seconds that `setup` may take
 _STARTS = 3  # processes in a row that may die before they take an item on
 _OUTPUT = 16 << 20  # bytes that may be printed over one item
 _TAIL = 2000  # bytes of it that are kept, to tell why a process died
+
+_STARTER = threading.Lock()  # the environment, which is changed for it, is the whole process's
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -66,16 +69,21 @@ class Worker(Generic[Item, Answer]):
     """One process at a time, started when it is needed, and a new one after each fault.
 
     `setup` must be picklable, as must items and answers; `memory`: bytes that the process may hold
-    resident, None for any number. Whoever has several workers calls `start` on those that are free,
-    waits for `waitables` of those that are busy (WATCH_EVERY seconds at most), asks each whether it
-    is `done`, and takes its `result`.
+    resident, None for any number. `hear` is called with what the work tells on its way: `setup` is
+    then given the function to tell it with. Whoever has several workers calls `start` on those that
+    are free, waits for `waitables` of those that are busy (WATCH_EVERY seconds at most), asks each
+    whether it is `done`, and takes its `result`.
     """
 
     def __init__(
-        self, setup: Callable[[], Callable[[Item], Answer]], memory: int | None = None
+        self,
+        setup: Callable[..., Callable[[Item], Answer]],
+        memory: int | None = None,
+        hear: Callable[[Any], None] | None = None,
     ) -> None:
         self._setup = setup
         self._memory = memory
+        self._hear = hear
         self._child: _Child | None = None
         self._item: Item | None = None
         self._timeout = 0.0
@@ -113,6 +121,8 @@ class Worker(Generic[Item, Answer]):
                     self._outcome = value, None
                 elif what == "raised":
                     self._outcome = None, value
+                elif what == "told" and self._hear is not None:
+                    self._hear(value)
             if self._outcome is None:
                 fault = child.fault(alive, self._timeout, self._memory)
                 if fault is not None:
@@ -136,7 +146,7 @@ class Worker(Generic[Item, Answer]):
 
     def _send(self) -> None:
         if self._child is None:
-            self._child = _Child(self._setup)
+            self._child = _Child(self._setup, self._hear is not None)
             self._starts += 1
         self._child.send(self._item)
 
@@ -157,16 +167,17 @@ class Worker(Generic[Item, Answer]):
 class _Child:
     """A process, its pipe and what it prints."""
 
-    def __init__(self, setup: Callable[[], Callable[[Any], Any]]) -> None:
+    def __init__(self, setup: Callable[..., Callable[[Any], Any]], telling: bool) -> None:
         # Started afresh, not forked: FFmpeg, OpenCV and onnxruntime hold threads and locks.
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self._output, printed = context.Pipe(duplex=False)
         level = logging.getLogger().getEffectiveLevel()
         self.process = context.Process(
-            target=_serve, args=(setup, theirs, printed, level), daemon=True
+            target=_serve, args=(setup, telling, theirs, printed, level), daemon=True
         )
-        self.process.start()
+        with _safe_path():
+            self.process.start()
         theirs.close()  # so that the pipes end when the process does
         printed.close()
         os.set_blocking(self._output.fileno(), False)
@@ -198,7 +209,7 @@ class _Child:
                 what, value = self.pipe.recv()
                 if what == "begun":
                     self._since, self._printed = time.monotonic(), 0
-                self.begun = what == "begun"
+                self.begun = what in ("begun", "told")
                 found.append((what, value))
         except (EOFError, ConnectionResetError):
             self._open.remove(self.pipe)
@@ -240,6 +251,25 @@ class _Child:
         self._output.close()
 
 
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Processes that start meanwhile do not import from the current folder.
+
+    `multiprocessing` starts them as `python -c`, which would look there before anywhere else: a
+    `json.py` among a stranger's files would run.
+    """
+    with _STARTER:
+        before = os.environ.get("PYTHONSAFEPATH")
+        os.environ["PYTHONSAFEPATH"] = "1"
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["PYTHONSAFEPATH"]
+            else:
+                os.environ["PYTHONSAFEPATH"] = before
+
+
 def _death(code: int | None) -> Fault:
     if code is None:
         return Fault("worker_crashed", "cut its worker off")
@@ -254,14 +284,18 @@ def _death(code: int | None) -> Fault:
 
 
 def _serve(
-    setup: Callable[[], Callable[[Any], Any]], pipe: Connection, printed: Connection, level: int
+    setup: Callable[..., Callable[[Any], Any]],
+    telling: bool,
+    pipe: Connection,
+    printed: Connection,
+    level: int,
 ) -> None:
     """The process's life: items in, answers out."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it ends it
     _redirect(printed, level)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     try:
-        handle = setup()
+        handle = setup(lambda news: pipe.send(("told", news))) if telling else setup()
     except Exception as error:
         handle = _raising(error)
     while True:

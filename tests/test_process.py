@@ -143,6 +143,36 @@ def slow_to_start() -> Callable[[str], Any]:
     return act
 
 
+def test_what_the_work_tells_on_its_way_is_heard() -> None:
+    heard: list[int] = []
+    worker: Worker[int, str] = Worker(counting, hear=heard.append)
+    try:
+        assert worker.call(3, 60) == "counted"
+        assert worker.call(2, 60) == "counted"
+    finally:
+        worker.stop()
+    assert heard == [0, 1, 2, 0, 1]
+
+
+def counting(tell: Callable[[int], None]) -> Callable[[int], str]:
+    def count(number: int) -> str:
+        for index in range(number):
+            tell(index)
+        return "counted"
+
+    return count
+
+
+def test_a_worker_imports_nothing_from_the_folder_it_was_started_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worker: Worker[str, Any]
+) -> None:
+    for name in ("json", "struct", "multiprocessing", "tempfile"):
+        (tmp_path / f"{name}.py").write_text("import os\nos._exit(66)\n")
+    monkeypatch.chdir(tmp_path)
+    assert worker.call("a", 60)[0] == "a"
+    assert "PYTHONSAFEPATH" not in os.environ
+
+
 def test_a_setup_that_fails_is_told_and_so_is_one_that_dies() -> None:
     for setup, reason in ((damaged, "bundle_damaged"), (partial(os._exit, 4), "no_worker")):
         worker: Worker[str, Any] = Worker(setup)
