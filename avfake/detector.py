@@ -8,6 +8,7 @@ pictures are held, and crops until their branch has seen them.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import queue
 import threading
@@ -38,12 +39,13 @@ from avfake.media import Clip
 from avfake.pictures import Picture
 from avfake.speech import SpeechActivity
 from avfake.tracks import SEARCH_EVERY, Stretch, Tracker, blocks
-from avfake.types import AvfakeError, BranchScore, Prediction, Sound, Track
+from avfake.types import AvfakeError, BranchScore, Prediction, Progress, Sound, Track
 
 MIN_SPEECH_IN_WINDOW = 0.8  # seconds of speech without which a mouth window is not judged
 _FACES_A_JOB = 16
 
 Pathlike = str | os.PathLike[str]
+Telling = Callable[[Progress], None]
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -86,20 +88,27 @@ class Detector:
         return cls(bundle, load_finder(face_model, bundle), threads, limits)
 
     @overload
-    def predict(self, path: Pathlike, longest: float | None = None) -> Prediction: ...
+    def predict(
+        self, path: Pathlike, longest: float | None = None, tell: Telling = ...
+    ) -> Prediction: ...
     @overload
     def predict(
-        self, path: list[Pathlike] | tuple[Pathlike, ...], longest: float | None = None
+        self,
+        path: list[Pathlike] | tuple[Pathlike, ...],
+        longest: float | None = None,
+        tell: Telling = ...,
     ) -> list[Prediction]: ...
     def predict(
         self,
         path: Pathlike | list[Pathlike] | tuple[Pathlike, ...],
         longest: float | None = None,
+        tell: Telling = lambda progress: None,
     ) -> Prediction | list[Prediction]:
         """Score one file, or each of several in turn.
 
         `longest`: seconds to look at, for who is short of time: the clip is decoded and judged no
-        further, as if it ended there, and has the warning "truncated". None for all of it.
+        further, as if it ended there, and has the warning "truncated". None for all of it. `tell`
+        hears of each file's progress as it is judged.
 
         A file that cannot be judged gives a Prediction with status "error" (or "abstain" where it
         holds neither face nor speech) and a reason; it raises nothing and costs no other file.
@@ -108,15 +117,15 @@ class Detector:
         if longest is not None and not longest > 0:
             raise ValueError(f"longest must be more than 0 seconds, not {longest}")
         if isinstance(path, str | os.PathLike):
-            return self._predict(path, longest)
-        return [self._predict(one, longest) for one in path]
+            return self._predict(path, longest, tell)
+        return [self._predict(one, longest, tell) for one in path]
 
-    def _predict(self, path: Pathlike, longest: float | None) -> Prediction:
+    def _predict(self, path: Pathlike, longest: float | None, tell: Telling) -> Prediction:
         started = time.perf_counter()
         tracker = Tracker(self.finder)
         try:
             with Clip(path, longest, self.limits) as clip:
-                analysis = _Analysis(clip, tracker, self._visual, self._audio, self._lipsync)
+                analysis = _Analysis(clip, tracker, self._visual, self._audio, self._lipsync, tell)
                 scores = analysis.run()
         except AvfakeError as error:
             return self._error(path, error.reason, str(error), started)
@@ -130,6 +139,9 @@ class Detector:
             text = f"{name} could not be judged: {type(error).__name__}."
             return self._error(path, "internal_error", text, started)
         logit = self._fusion.fuse(scores)
+        if logit is not None and not math.isfinite(logit):
+            text = f"{clip.path.name} could not be judged: these models give no number for it."
+            return self._error(path, "inference_error", text, started)
         reason = message = None
         if logit is None:
             why = "; ".join(f"{name}: {score.note()}" for name, score in scores.items())
@@ -197,8 +209,10 @@ class _Analysis:
         visual: VisualBranch,
         audio: AudioBranch,
         lipsync: LipSyncBranch,
+        tell: Telling,
     ) -> None:
         self._clip = clip
+        self._tell = tell
         self._tracker = tracker
         self._visual = visual
         self._audio = audio
@@ -217,6 +231,7 @@ class _Analysis:
     def run(self) -> dict[str, BranchScore]:
         """Decode the clip once and let every branch answer."""
         with self._pool:
+            self._tell(Progress("sound", 0.0))
             with self._timed("decode"):
                 self._sound = self._clip.sound()
             if self._sound is not None:
@@ -224,12 +239,14 @@ class _Analysis:
             audio_job = self._submit("audio", self._audio.score, self._sound, self._speech)
             for block in blocks(_ahead(self._timed_pictures())):
                 self._pictures_seen += len(block)
+                self._tell(Progress("faces", self._clip.share(block[-1].time)))
                 with self._timed("faces"):
                     for stretch in self._tracker.advance(block):
                         self._cut(stretch)
             self._send_faces()
             for track, mouth in self._mouths.items():
                 self._send_mouths(track, mouth.rest())
+            self._tell(Progress("branches", 1.0))
             kept = self._tracker.tracks()
             scores = {
                 "visual": _settled(lambda: self._visual_score(kept)),

@@ -113,6 +113,11 @@ class Clip:
     def has_sound(self) -> bool:
         return self.info.audio_codec is not None
 
+    def share(self, time: float) -> float:
+        """Which share of the clip `time` seconds are, in [0, 1], as far as its container knows."""
+        whole = min(self.info.duration or 0.0, self._end)
+        return min(1.0, max(0.0, time / whole)) if whole > 0 else 0.0
+
     def sound(self) -> Sound | None:
         """All sound as mono 16 kHz; None where the clip has none that can be decoded.
 

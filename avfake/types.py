@@ -149,6 +149,19 @@ class Track:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far a clip's judging is.
+
+    `stage`: "sound" (it is decoded), "faces" (pictures are decoded, faces found and followed, while
+    the branches look at what is there already), "branches" (their last answers are awaited);
+    `share` of the clip's pictures that are through, in [0, 1].
+    """
+
+    stage: str
+    share: float
+
+
+@dataclass(frozen=True)
 class Window:
     """A scored stretch of time. `track` is None for sound."""
 

@@ -19,7 +19,7 @@ from avfake.bundle import Bundle
 from avfake.detector import Detector
 from avfake.faces import DlibFinder
 from avfake.media import Clip
-from avfake.types import Detection, Prediction
+from avfake.types import Detection, Prediction, Progress
 from tests.clips import (
     FACE_IN_PORTRAIT,
     grey_frames,
@@ -414,3 +414,25 @@ def test_a_clip_that_is_shorter_gets_the_same_answer(
 def test_no_time_at_all_is_a_mistake(detector: Detector, longest: float) -> None:
     with pytest.raises(ValueError, match="more than 0 seconds"):
         detector.predict("clip.mp4", longest)
+
+
+def test_progress_is_told_from_the_sound_to_the_branches(
+    detector: Detector, sample_path: Path
+) -> None:
+    told: list[Progress] = []
+    detector.predict(sample_path, tell=told.append)
+    stages = [progress.stage for progress in told]
+    assert list(dict.fromkeys(stages)) == ["sound", "faces", "branches"]
+    shares = [progress.share for progress in told]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0.0, 1.0)
+    assert len(set(shares)) > 4
+
+
+def test_models_that_give_no_number_are_an_error(
+    bundle: Bundle, sample_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = Detector(bundle)
+    monkeypatch.setattr(detector._fusion, "fuse", lambda scores: float("nan"))
+    answer = detector.predict(sample_path)
+    assert (answer.status, answer.reason, answer.logit) == ("error", "inference_error", None)
