@@ -17,6 +17,7 @@ WARNINGS = {
     "gap": "The picture stands still or is missing for more than ten seconds at a time.",
     "faces_left_out": "There are more faces than are followed; some were not judged.",
     "branch_failed": "A branch failed; the answer is from the others.",
+    "retried": "It was judged at the second attempt: the first one lost its worker.",
     "truncated": "Only the beginning was looked at (an hour, where no less was asked for).",
 }
 _STYLES = {"likely fake": "bold red", "likely real": "bold green", "uncertain": "bold yellow"}

@@ -17,6 +17,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Protocol
 
+from avfake.limits import DEFAULT_LIMITS, Limits
 from avfake.process import FAULTS, WATCH_EVERY, Fault, Worker
 from avfake.types import Prediction
 
@@ -51,18 +52,19 @@ class Models:
     bundle: str = "default"
     face_model: str | None = None
     threads: int = 0
+    limits: Limits = DEFAULT_LIMITS
 
     def __call__(self) -> Judge:
         from avfake.detector import Detector
 
-        return Detector.from_pretrained(self.bundle, self.face_model, self.threads)
+        return Detector.from_pretrained(self.bundle, self.face_model, self.threads, self.limits)
 
 
 def judge_each(
     jobs: Iterable[Job],
     load: Callable[[], Judge],
     workers: int,
-    memory: int | None = None,
+    memory: int | None = DEFAULT_LIMITS.memory,
     attempts: int = 1,
 ) -> Generator[tuple[Job, Prediction], None, None]:
     """Judge many files in `workers` processes; yield each answer as it comes.
