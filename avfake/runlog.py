@@ -7,13 +7,12 @@ that no sample lists has status "ignored".
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from avfake.lines import Lines
 from avfake.types import AvfakeError
 
 
@@ -22,7 +21,7 @@ class Log:
 
     `models`: what tells one set of models from another; `sizes`: name -> bytes of each video, None
     where it is missing. Raises AvfakeError `other_run` where the log is of other models or videos,
-    `not_writable`.
+    `in_use` where another run is writing it, `not_writable`.
 
     `answers`: name -> its last answer; `begun`: name -> how often it was begun without an answer;
     `ignored`: names that are not in the sample.
@@ -33,42 +32,35 @@ class Log:
         self.begun: Counter[str] = Counter()
         self.ignored: set[str] = set()
         self._path = path
-        with writing(path):
-            self._file = path.open("a+b")
+        self._lines = Lines(path)
         try:
             self._read(models, sizes)
         except BaseException:
-            self._file.close()
+            self._lines.close()
             raise
 
     def __enter__(self) -> Log:
         return self
 
     def __exit__(self, *fault: object) -> None:
-        self._file.close()
+        self._lines.close()
 
     def write(self, **entry: Any) -> None:
         """Add a line; it is out of this process's hands when this returns."""
-        with writing(self._path):
-            self._file.write(json.dumps(entry).encode() + b"\n")
-            self._file.flush()
+        self._lines.add(entry)
 
     def _read(self, models: str, sizes: Mapping[str, int | None]) -> None:
-        self._file.seek(0)
-        content = self._file.read()
-        whole = content.rfind(b"\n") + 1
-        self._file.truncate(whole)  # a last line without its end was cut off by a kill
+        entries = self._lines.read()
         try:
-            head, *entries = [json.loads(line) for line in content[:whole].splitlines()] or [None]
-            if head is None:
-                self.write(models=models)
-                return
-            if head["models"] != models:
+            head = next(entries, None)
+            if head is not None and head["models"] != models:
                 raise self._other("other models")
             for entry in entries:
                 self._take(entry, sizes)
         except (ValueError, KeyError, TypeError):
             raise self._other("something else") from None
+        if head is None:
+            self.write(models=models)
 
     def _take(self, entry: dict[str, Any], sizes: Mapping[str, int | None]) -> None:
         name, status = entry["name"], entry["status"]
@@ -89,14 +81,3 @@ class Log:
             "other_run",
             f"{self._path} is the log of {what}: delete it to begin anew, or choose another --out.",
         )
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Faults of writing `path` as AvfakeError `not_writable`."""
-    try:
-        yield
-    except OSError as error:
-        raise AvfakeError(
-            "not_writable", f"{path} cannot be written: {error.strerror or error}."
-        ) from None

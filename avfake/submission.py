@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from avfake.lines import writing
 from avfake.pace import Pace
-from avfake.runlog import Log, writing
+from avfake.runlog import Log
 from avfake.sources import Sources, Video
 from avfake.types import AvfakeError, Prediction
 from avfake.workers import Job, Judge, judge_each

@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from avfake.runlog import writing
+from avfake.lines import writing
 from avfake.types import AvfakeError
 from evaluation.facts import Facts, film_checksum, read_all
 from evaluation.probe import FEATURES, FEWEST, FOLDS, Separation, separations

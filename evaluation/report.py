@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
-from avfake.runlog import writing
+from avfake.lines import writing
 from avfake.types import BRANCHES, AvfakeError
 from evaluation import plots
 from evaluation.metrics.abstention import risk_coverage

@@ -37,7 +37,7 @@ from rich.table import Table
 
 from avfake.bundle import Bundle
 from avfake.detector import Detector
-from avfake.runlog import writing
+from avfake.lines import writing
 from avfake.types import BRANCHES, AvfakeError, Prediction
 from evaluation.corruptions import CORRUPTIONS, Source
 from evaluation.journal import kept

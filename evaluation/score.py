@@ -31,7 +31,7 @@ from rich.text import Text
 
 from avfake.bundle import Bundle, load_bundle
 from avfake.fusion import Fusion
-from avfake.runlog import writing
+from avfake.lines import writing
 from avfake.types import AvfakeError, BranchScore, Prediction, probability
 from avfake.workers import Job, Models, cores, judge_each
 from evaluation.journal import kept
