@@ -1,27 +1,30 @@
-"""Many videos under their names: folders, zips, globs and single files, and DFDC's labels beside.
+"""Many files under their names: folders, zips, globs, lists and single files, and DFDC's labels.
 
 Nothing is unpacked but one member at a time, into a file whose name the archive has no say in.
 """
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import logging
 import os
 import shutil
-import tempfile
+import stat
 import unicodedata
 import zipfile
 import zlib
-from collections import Counter, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Any
+from typing import IO, Any, Self
 
+from avfake.scratch import scratch
 from avfake.types import AvfakeError
 
 VIDEO_SUFFIXES = frozenset(
@@ -32,25 +35,36 @@ VIDEO_SUFFIXES = frozenset(
 )
 LABELS = "metadata.json"
 _ZIP_FAULTS = (
-    *(zipfile.BadZipFile, zlib.error, OSError, EOFError),
+    *(zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError),
     *(RuntimeError, NotImplementedError),  # encrypted, or packed in a way that is not read
 )
+_OPEN_ZIPS = 8  # at a time; to open one again is to read its list of members again
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Video:
-    """One file that is there, perhaps inside a zip.
+    """One file, perhaps inside a zip; it need not be a video, nor be there any more.
 
-    `name`: with slashes, below the folder or zip that was given; `size`: bytes; `path`: the file,
-    or the archive that holds it as `member`.
+    `name`: with slashes, below the folder or zip that was given; `path`: the file, or the archive
+    that holds it as `member`; `fault`: why it cannot be looked at, where that is known already.
     """
 
     name: str
-    size: int
-    path: Path
+    path: str
     member: zipfile.ZipInfo | None = None
+    fault: AvfakeError | None = None
+
+    @property
+    def shown(self) -> str:
+        """What people call it: its path; archive.zip/member for what lies in a zip."""
+        return self.path if self.member is None else f"{self.path}/{self.name}"
+
+    @cached_property
+    def size(self) -> int | None:
+        """Bytes, when this was first asked; None for what is no regular file, or not there."""
+        return self.member.file_size if self.member is not None else size_of(self.path)
 
     @property
     def basename(self) -> str:
@@ -62,29 +76,30 @@ class Video:
         return PurePosixPath(self.name).suffix.lower() in VIDEO_SUFFIXES
 
 
-class Sources:
-    """What lies in folders (with their subfolders), zips, globs and single files.
+class Files:
+    """All that lies in folders (with their subfolders), zips, globs and single files, and what
+    `listed`, an open binary file, names: one file a line.
 
-    Use as a context manager: it keeps archives open and unpacks into a temporary folder. Raises
-    AvfakeError `not_found` or `not_readable` where a source is not there or is no readable zip.
+    Each iteration lists anew and holds no more than one folder's names, so that there may be
+    millions. Links to folders are not followed: a stranger's may lead anywhere. What cannot be
+    listed is there with its `fault`. Use as a context manager: it keeps archives open and unpacks
+    into a temporary folder. Raises AvfakeError `not_found` where a source is not there.
     """
 
-    def __init__(self, sources: Sequence[str | os.PathLike[str]]) -> None:
+    def __init__(
+        self, sources: Sequence[str | os.PathLike[str]], listed: IO[bytes] | None = None
+    ) -> None:
+        self._sources = [str(Path(source)) for source in sources]
+        self._list = listed
         self._open = ExitStack()
-        self._archives: dict[Path, zipfile.ZipFile] = {}
+        self._archives: OrderedDict[str, zipfile.ZipFile] = OrderedDict()
         self._unpacked: Path | None = None
         self._count = 0
-        try:
-            self.files = [file for source in sources for file in self._listed(os.fspath(source))]
-        except BaseException:
-            self._open.close()
-            raise
-        self._by_name: dict[str, list[Video]] = defaultdict(list)
-        for file in self.files:
-            for key in {_key(file.name), _key(file.basename)}:
-                self._by_name[key].append(file)
+        for source in self._sources:
+            if not os.path.lexists(source) and next(_globbed(source), None) is None:
+                raise AvfakeError("not_found", f"There is no folder, zip or file {source}.")
 
-    def __enter__(self) -> Sources:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -93,7 +108,111 @@ class Sources:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the archives and delete what was unpacked. Safe to call twice."""
+        while self._archives:
+            self._archives.popitem()[1].close()
         self._open.close()
+
+    def __iter__(self) -> Iterator[Video]:
+        for source in self._sources:
+            for path in [source] if os.path.lexists(source) else _globbed(source):
+                try:
+                    yield from self._in(path)
+                except AvfakeError as fault:
+                    yield Video(os.path.basename(path), path, fault=fault)
+        if self._list is not None:
+            self._list.seek(0)
+            for line in self._list:
+                if name := os.fsdecode(line.rstrip(b"\r\n")):
+                    yield Video(name, name)
+
+    def fetch(self, video: Video) -> str:
+        """A file to read it from; hand it to `release` afterwards.
+
+        Raises AvfakeError `not_readable` where it cannot be unpacked, `not_writable` where there is
+        no room for it.
+        """
+        if video.member is None:
+            return video.path
+        if self._unpacked is None:
+            self._unpacked = self._open.enter_context(scratch())
+        self._count += 1
+        path = self._unpacked / f"{self._count}.video"
+        try:
+            with self._archive(video.path).open(video.member) as packed, path.open("wb") as file:
+                shutil.copyfileobj(packed, file, 1 << 20)
+        except BaseException as error:
+            path.unlink(missing_ok=True)
+            if not isinstance(error, _ZIP_FAULTS):
+                raise
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                text = f"{path.parent} has no room to unpack {video.basename}: the disk is full."
+                raise AvfakeError("not_writable", text) from None
+            raise AvfakeError(
+                "not_readable", f"{video.basename} cannot be unpacked: {error}."
+            ) from None
+        return str(path)
+
+    def release(self, path: str) -> None:
+        """Delete what was unpacked; leave everybody's own files alone."""
+        if self._unpacked is not None and os.path.dirname(path) == str(self._unpacked):
+            Path(path).unlink(missing_ok=True)
+
+    def _in(self, path: str) -> Iterator[Video]:
+        """What `path`, which is there, stands for."""
+        suffix = os.path.splitext(path)[1].lower()
+        if os.path.isdir(path):
+            yield from _in_folder(path)
+        elif suffix == ".zip" or (not suffix and os.path.isfile(path) and zipfile.is_zipfile(path)):
+            yield from self._in_zip(path)
+        else:
+            yield Video(os.path.basename(path), path)
+
+    def _in_zip(self, path: str) -> Iterator[Video]:
+        members = {_member_name(member): member for member in self._archive(path).infolist()}
+        for name, member in members.items():
+            if not member.is_dir() and not _is_apples(name):
+                yield Video(name, path, member)
+
+    def _archive(self, path: str) -> zipfile.ZipFile:
+        if path not in self._archives:
+            if len(self._archives) >= _OPEN_ZIPS:
+                self._archives.popitem(last=False)[1].close()
+            if size_of(path) is None:
+                raise AvfakeError("not_readable", f"{path} is no zip: it is no regular file.")
+            try:
+                self._archives[path] = zipfile.ZipFile(path)
+            except _ZIP_FAULTS as error:
+                raise AvfakeError("not_readable", f"{path} is no zip: {error}.") from None
+        self._archives.move_to_end(path)
+        return self._archives[path]
+
+
+class Sources(Files):
+    """Files that are asked for by their names; what cannot be listed is left out.
+
+    Raises AvfakeError `not_readable` where a zip that was given is none.
+    """
+
+    def __init__(self, sources: Sequence[str | os.PathLike[str]]) -> None:
+        super().__init__(sources)
+        self.files: list[Video] = []
+        try:
+            for file in self:
+                if file.fault is None:
+                    self.files.append(file)
+                elif not os.path.isdir(file.path):
+                    raise file.fault
+        except BaseException:
+            self.close()
+            raise
+        self._by_name: dict[str, list[Video]] = defaultdict(list)
+        for file in self.files:
+            for key in {_key(file.name), _key(file.basename)}:
+                self._by_name[key].append(file)
 
     def names(self) -> list[str]:
         """What the videos are called, sorted: by their own names, or by their names with folders
@@ -122,33 +241,6 @@ class Sources:
             raise AvfakeError("ambiguous", f"There are {len(fitting)} files called {name}.")
         return fitting[0]
 
-    def fetch(self, video: Video) -> Path:
-        """A file to read it from; hand it to `release` afterwards.
-
-        Raises AvfakeError `not_readable` where it cannot be unpacked.
-        """
-        if video.member is None:
-            return video.path
-        if self._unpacked is None:
-            folder = tempfile.TemporaryDirectory(prefix="avfake-", ignore_cleanup_errors=True)
-            self._unpacked = Path(self._open.enter_context(folder))
-        self._count += 1
-        path = self._unpacked / f"{self._count}.video"
-        try:
-            with self._archives[video.path].open(video.member) as packed, path.open("wb") as file:
-                shutil.copyfileobj(packed, file, 1 << 20)
-        except _ZIP_FAULTS as error:
-            path.unlink(missing_ok=True)
-            raise AvfakeError(
-                "not_readable", f"{video.basename} cannot be unpacked: {error}."
-            ) from None
-        return path
-
-    def release(self, path: Path) -> None:
-        """Delete what was unpacked; leave everybody's own files alone."""
-        if path.parent == self._unpacked:
-            path.unlink(missing_ok=True)
-
     def labels(self) -> dict[str, int]:
         """Name -> 1 (fake) or 0 (real), as the `metadata.json` of DFDC beside the videos says."""
         found = {}
@@ -163,7 +255,7 @@ class Sources:
     def _entries(self, file: Video) -> dict[str, Any]:
         try:
             path = self.fetch(file)
-            content = json.loads(path.read_bytes())
+            content = json.loads(Path(path).read_bytes())
             self.release(path)
         except (ValueError, OSError, AvfakeError) as error:
             # Labels only add a log-loss: a submission must not fail for want of them.
@@ -171,54 +263,57 @@ class Sources:
             return {}
         return content if isinstance(content, dict) else {}
 
-    def _listed(self, source: str) -> Iterator[Video]:
-        path = Path(source)
-        if path.is_dir():
-            yield from _in_folder(path)
-        elif path.suffix.lower() == ".zip" or (path.is_file() and zipfile.is_zipfile(path)):
-            yield from self._in_zip(path)
-        elif os.path.lexists(path):
-            yield Video(path.name, _size(path), path)
-        elif glob.has_magic(source) and (found := sorted(glob.glob(source, recursive=True))):
-            for match in found:
-                yield from self._listed(match)
-        else:
-            raise AvfakeError("not_found", f"There is no folder, zip or file {source}.")
 
-    def _in_zip(self, path: Path) -> Iterator[Video]:
+def size_of(path: str) -> int | None:
+    """Bytes of a regular file, None for what is none or is not there."""
+    with suppress(OSError, ValueError):  # a name with a zero in it is a ValueError
+        info = os.stat(path)
+        return info.st_size if stat.S_ISREG(info.st_mode) else None
+    return None
+
+
+def _globbed(source: str) -> Iterator[str]:
+    if glob.has_magic(source):
+        yield from sorted(glob.iglob(source, recursive=True))
+
+
+def _in_folder(root: str) -> Iterator[Video]:
+    """All that is in a folder: its files, sorted, then what is in its folders."""
+    waiting = [(root, "")]
+    while waiting:
+        folder, below = waiting.pop()
         try:
-            archive = self._open.enter_context(zipfile.ZipFile(path))
-        except FileNotFoundError:
-            raise AvfakeError("not_found", f"There is no folder, zip or file {path}.") from None
-        except _ZIP_FAULTS as error:
-            raise AvfakeError("not_readable", f"{path} is no zip: {error}.") from None
-        self._archives[path] = archive
-        members = {_member_name(member): member for member in archive.infolist()}
-        for name, member in members.items():
-            if not member.is_dir() and not _is_apples(name):
-                yield Video(name, member.file_size, path, member)
+            with os.scandir(folder) as entries:
+                found = sorted((entry.name, _kind(entry)) for entry in entries)
+        except OSError as error:
+            text = f"The folder {folder} cannot be listed: {error.strerror}."
+            yield Video(below or folder, folder, fault=AvfakeError("not_readable", text))
+            continue
+        start = "" if folder == os.curdir else os.path.join(folder, "")
+        for name, kind in found:
+            if kind == "link":
+                text = f"{name} is a link to a folder, which is not followed: name it as an input."
+                yield Video(below + name, start + name, fault=AvfakeError("not_a_file", text))
+            elif kind == "file" and not _is_apples(below + name):
+                yield Video(below + name, start + name)
+        folders = [name for name, kind in found if kind == "folder"]
+        waiting += [(start + name, f"{below}{name}/") for name in reversed(folders)]
 
 
-def _in_folder(root: Path) -> Iterator[Video]:
-    for folder, folders, names in os.walk(root):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(folder, name)
-            below = path.relative_to(root).as_posix()
-            if not _is_apples(below):
-                yield Video(below, _size(path), path)
-
-
-def _size(path: Path) -> int:
+def _kind(entry: os.DirEntry[str]) -> str:
+    """A "folder", a "link" to one, or a "file": all else, whatever it may be."""
     try:
-        return path.stat().st_size
-    except OSError:  # a link that leads nowhere: the detector will say so
-        return 0
+        if entry.is_dir():
+            return "link" if entry.is_symlink() else "folder"
+    except OSError:  # a link that leads back to itself
+        pass
+    return "file"
 
 
 def _is_apples(name: str) -> bool:
     """The shadow files that macOS puts into zips and onto foreign disks."""
-    return "__MACOSX" in name.split("/") or PurePosixPath(name).name.startswith("._")
+    own = PurePosixPath(name).name
+    return "__MACOSX" in name.split("/") or own.startswith("._") or own == ".DS_Store"
 
 
 def _member_name(member: zipfile.ZipInfo) -> str:

@@ -249,7 +249,7 @@ class _Run:
             with closing(judge_each(jobs(), load, self._settings.workers)) as answers:
                 for job, prediction in answers:
                     name, since = under_way.pop(job)
-                    self._sources.release(Path(job.path))
+                    self._sources.release(os.fspath(job.path))
                     duration = prediction.media.duration if prediction.media is not None else None
                     spent = time.monotonic() - since
                     if self._judged < self._settings.workers:  # it loaded the models as well

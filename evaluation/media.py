@@ -36,4 +36,4 @@ class Media:
             yield self.root / path
             return
         with Sources([self.root]) as archive:
-            yield archive.fetch(archive.find(path))
+            yield Path(archive.fetch(archive.find(path)))

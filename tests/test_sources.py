@@ -33,7 +33,7 @@ def zipped(path: Path, members: dict[str, bytes]) -> Path:
 def content(sources: Sources, name: str) -> bytes:
     path = sources.fetch(sources.find(name))
     try:
-        return path.read_bytes()
+        return Path(path).read_bytes()
     finally:
         sources.release(path)
 
@@ -82,10 +82,10 @@ def test_a_zip_is_unpacked_one_member_at_a_time(tmp_path: Path) -> None:
     with Sources([path]) as sources:
         assert sources.names() == ["a.mp4", "b.mp4"]
         video = sources.find("a.mp4")
-        unpacked = sources.fetch(video)
+        unpacked = Path(sources.fetch(video))
         assert unpacked.read_bytes() == b"A" * 5000
         assert [entry.name for entry in unpacked.parent.iterdir()] == [unpacked.name]
-        sources.release(unpacked)
+        sources.release(str(unpacked))
         assert list(unpacked.parent.iterdir()) == []
     assert not unpacked.parent.exists()
 
@@ -95,7 +95,7 @@ def test_a_zip_cannot_write_where_it_likes(tmp_path: Path) -> None:
     path = zipped(tmp_path / "t.zip", dict.fromkeys(bad, b"evil"))
     before = sorted(tmp_path.rglob("*"))
     with Sources([path]) as sources:
-        folders = {sources.fetch(file).parent for file in sources.files}
+        folders = {Path(sources.fetch(file)).parent for file in sources.files}
         assert len(folders) == 1
         names = {entry.name for entry in next(iter(folders)).iterdir()}
         assert names == {f"{i}.video" for i in range(1, len(bad) + 1)}
