@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import struct
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 from av.video.reformatter import ColorRange
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from avfake.limits import DEFAULT_LIMITS
 from avfake.types import AvfakeError
@@ -61,7 +63,7 @@ class HeldFrame:
     def __init__(self, frame: Any, time: float) -> None:
         self.time = time
         self._frame = frame
-        self._turns = frame.rotation // 90 % 4  # counter-clockwise quarter turns
+        self._turns = quarter_turns(frame)
 
     def picture(self, time: float, colour: bool) -> Picture:
         longest = max(self._frame.width, self._frame.height)
@@ -95,10 +97,25 @@ def check_size(width: int, height: int, pixels: int, name: str) -> None:
         raise AvfakeError("too_large", text)
 
 
-def read_still(
-    file: Any, name: str, pixels: int = DEFAULT_LIMITS.pixels
-) -> tuple[np.ndarray, float]:
-    """(uint8 RGB [H, W, 3], upright by its EXIF note, original pixels a pixel of it).
+@dataclass(frozen=True)
+class Still:
+    """An image file: `colour` is uint8 RGB [H, W, 3], upright, longest side <= 1920; `scale`:
+    original pixels a pixel of it; `moves`: whether more pictures follow, as in an animated PNG.
+    """
+
+    colour: np.ndarray
+    scale: float
+    moves: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the upright original."""
+        height, width = self.colour.shape[:2]
+        return round(width * self.scale), round(height * self.scale)
+
+
+def read_still(file: Any, name: str, pixels: int = DEFAULT_LIMITS.pixels) -> Still:
+    """Decode an image file, upright by its EXIF note.
 
     Raises AvfakeError `too_large` before decoding one of more than `pixels`, or `not_media`.
     """
@@ -106,23 +123,43 @@ def read_still(
         with Image.open(file, formats=("JPEG", "PNG", "WEBP", "BMP")) as image:
             original = image.size
             check_size(image.width, image.height, pixels, name)
+            moves = getattr(image, "is_animated", False)
             image.draft("RGB", (COLOUR_SIDE, COLOUR_SIDE))  # JPEG: decodes at a fraction
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+            image.load()
+            picture = np.asarray(_upright(image, name).convert("RGB"))
+    except Image.DecompressionBombError:  # Pillow's own limit, far above ours
+        raise AvfakeError("too_large", f"{name} has more than {pixels} pixels.") from None
+    except (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error) as error:
         log.debug("%s: %s", name, error)
         raise AvfakeError("not_media", f"{name} is an image that cannot be decoded.") from None
-    picture = np.asarray(upright)
     factor = COLOUR_SIDE / max(picture.shape[:2])
     if factor < 1:
         height, width = (_scaled(side, factor) for side in picture.shape[:2])
         picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-    return picture, max(original) / max(picture.shape[:2])
+    return Still(picture, max(original) / max(picture.shape[:2]), moves)
 
 
-def still_picture(colour: np.ndarray, scale: float) -> Picture:
-    """What `read_still` gave, as the one picture of a clip at time 0."""
-    luma, more = _shrunk(cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY))
-    return Picture(0.0, luma, scale * more, colour)
+def _upright(image: Image.Image, name: str) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception as error:  # Pillow raises nearly anything on damaged EXIF notes
+        log.debug("%s: EXIF: %s", name, error)
+        return image
+
+
+def still_picture(still: Still) -> Picture:
+    """An image file as the one picture of a clip at time 0."""
+    luma, more = _shrunk(cv2.cvtColor(still.colour, cv2.COLOR_RGB2GRAY))
+    return Picture(0.0, luma, still.scale * more, still.colour)
+
+
+def quarter_turns(frame: Any) -> int:
+    """Quarter turns counter-clockwise, 0 to 3, that bring a frame nearest to upright.
+
+    A display matrix from which no angle can be told (all zeros, say) turns nothing.
+    """
+    angle = frame.rotation  # degrees
+    return round(angle / 90) % 4 if -180 <= angle <= 180 else 0
 
 
 def _luma(frame: Any) -> np.ndarray:
