@@ -66,6 +66,17 @@ class VisualBranch:
         the raw logit (Zhou et al. 2016)."""
         return self._session.run(["activation"], {"faces": crop[None]})[0][0]
 
+    def explain(self, crop: np.ndarray) -> tuple[float, np.ndarray]:
+        """(calibrated logit of one crop, float32 [h, w] of which it is the mean).
+
+        Each value is the answer for a crop that looks everywhere as this one does there.
+        """
+        logits, maps = self._session.run(["logit", "activation"], {"faces": crop[None]})
+        logit, spread = float(logits[0]), maps[0] - maps[0].mean()
+        values = [self._bundle.calibrate("visual", logit + float(value)) for value in spread.flat]
+        calibrated = self._bundle.calibrate("visual", logit)
+        return calibrated, np.array(values, np.float32).reshape(spread.shape)
+
     def summarise(
         self, scores: Sequence[FaceScore], tracks: Sequence[Track]
     ) -> tuple[BranchScore, dict[int, float]]:

@@ -71,6 +71,11 @@ class Detector:
         self._lipsync = LipSyncBranch(bundle, threads)
         self._fusion = Fusion(bundle)
 
+    @property
+    def visual(self) -> VisualBranch:
+        """The picture branch, for who asks it about single crops."""
+        return self._visual
+
     @classmethod
     def from_pretrained(
         cls,

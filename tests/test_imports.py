@@ -41,6 +41,7 @@ ORDER = {
     "avfake.pace": 2,
     "avfake.runlog": 3,
     "avfake.submission": 9,
+    "avfake.evidence": 8,
     "avfake.report": 8,
     "avfake.markup": 8,
     "avfake.serve": 10,
