@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from avfake import __version__
+from avfake.cli_batch import add_batch
 from avfake.cli_limits import add_limits, limits_of
 from avfake.cli_submit import add_submit
 from avfake.types import AvfakeError
@@ -206,6 +207,7 @@ def _parser() -> argparse.ArgumentParser:
     add_limits(predict)
     predict.set_defaults(run=_predict)
 
+    add_batch(commands, common)
     add_submit(commands, common)
 
     info = commands.add_parser(

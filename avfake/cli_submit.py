@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import re
 import sys
-import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from avfake.cli_common import Teller, duration, printer, some, span
 from avfake.types import AvfakeError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def add_submit(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     submit.add_argument(
         "--deadline",
-        type=_duration,
+        type=duration,
         metavar="8h30m",
         help="be done by then: with fewer seconds of each video, if need be, then with the prior",
     )
@@ -75,13 +75,13 @@ def add_submit(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     submit.add_argument(
         "--workers",
-        type=_some,
+        type=some,
         metavar="N",
         help="processes side by side, about 0.6 GB each (default: one a core)",
     )
     submit.add_argument(
         "--timeout",
-        type=_duration,
+        type=duration,
         default=120.0,
         metavar="2m",
         help="time for one video; it then gets a shorter look, then the prior (default: 2m)",
@@ -113,7 +113,7 @@ def _submit(options: argparse.Namespace) -> int:
         bundle = load_bundle(options.bundle)
         workers = options.workers or min(cores(), count)
         settings = Settings(options.deadline, (low, high), options.prior, workers, options.timeout)
-        say = _quiet if options.json else _say
+        say = printer(options.json)
         budget = f"budget: {KAGGLE_BUDGET:.1f} s a video on Kaggle (9 h for 4,000)"
         if options.deadline is not None:
             budget += f", {options.deadline / count:.1f} s a video until the deadline"
@@ -121,11 +121,13 @@ def _submit(options: argparse.Namespace) -> int:
         say(budget)
         models = Models(options.bundle, threads=max(1, cores() // workers))
         try:
-            outcome = submit(
-                sources, sample, options.out, bundle.sha256, models, settings, _Teller()
-            )
+            with Teller() as teller:
+                show = partial(_show, teller)
+                outcome = submit(
+                    sources, sample, options.out, bundle.sha256, models, settings, show
+                )
         except KeyboardInterrupt:
-            print("\nstopped; the same command goes on where it was", file=sys.stderr)
+            print("stopped; the same command goes on where it was", file=sys.stderr)
             raise
     log = log_of(options.out)
     if options.json:
@@ -152,53 +154,15 @@ def _submit(options: argparse.Namespace) -> int:
     return 1
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
-def _quiet(line: str) -> None:
-    """For --json: nothing but the object."""
-
-
-class _Teller:
-    """Progress on stderr: one line that is written over on a terminal, one a minute elsewhere."""
-
-    def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
-        self._every = 0.2 if self._terminal else 60.0
-        self._next = 0.0
-
-    def __call__(self, progress: Progress) -> None:
-        if time.monotonic() < self._next and progress.done < progress.total:
-            return
-        self._next = time.monotonic() + self._every
-        parts = [f"{progress.done}/{progress.total}"]
-        if progress.seconds is not None and progress.left is not None:
-            parts += [f"{progress.seconds:.2f} s a video", f"{_span(progress.left)} to go"]
-        if progress.failed:
-            parts.append(f"{progress.failed} without a score")
-        if progress.longest is not None:
-            parts.append(f"time for the first {progress.longest:.1f} s of each")
-        line = "  " + ", ".join(parts)
-        last = progress.done == progress.total
-        if self._terminal:
-            print(f"\r{line:<79}", end="\n" if last else "", file=sys.stderr, flush=True)
-        else:
-            print(line, file=sys.stderr, flush=True)
-
-
-def _span(seconds: float) -> str:
-    """Seconds as people say them: 45 s, 12 min, 2 h 05 min."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _some(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes, such as 2")
-    return int(text)
+def _show(teller: Teller, progress: Progress) -> None:
+    facts = []
+    if progress.seconds is not None and progress.left is not None:
+        facts += [f"{progress.seconds:.2f} s a video", f"{span(progress.left)} to go"]
+    if progress.failed:
+        facts.append(f"{progress.failed} without a score")
+    if progress.longest is not None:
+        facts.append(f"time for the first {progress.longest:.1f} s of each")
+    teller.tell(progress.done, progress.total, *facts)
 
 
 def _share(text: str) -> float:
@@ -209,15 +173,3 @@ def _share(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number between 0 and 1")
     return value
-
-
-def _duration(text: str) -> float:
-    """Seconds of "8h30m", "45m", "90s" or "5400"."""
-    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip().lower())
-    seconds = 0.0
-    if match is not None:
-        hours, minutes, rest = (float(part or 0) for part in match.groups())
-        seconds = 3600 * hours + 60 * minutes + rest
-    if seconds <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 8h30m, 45m or 90s")
-    return seconds

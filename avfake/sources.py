@@ -92,7 +92,7 @@ class Files:
         self._sources = [str(Path(source)) for source in sources]
         self._list = listed
         self._open = ExitStack()
-        self._archives: OrderedDict[str, zipfile.ZipFile] = OrderedDict()
+        self._archives: OrderedDict[str, _Archive] = OrderedDict()
         self._unpacked: Path | None = None
         self._count = 0
         for source in self._sources:
@@ -113,7 +113,7 @@ class Files:
     def close(self) -> None:
         """Close the archives and delete what was unpacked. Safe to call twice."""
         while self._archives:
-            self._archives.popitem()[1].close()
+            self._archives.popitem()[1].zip.close()
         self._open.close()
 
     def __iter__(self) -> Iterator[Video]:
@@ -142,7 +142,8 @@ class Files:
         self._count += 1
         path = self._unpacked / f"{self._count}.video"
         try:
-            with self._archive(video.path).open(video.member) as packed, path.open("wb") as file:
+            archive = self._archive(video.path).zip
+            with archive.open(video.member) as packed, path.open("wb") as file:
                 shutil.copyfileobj(packed, file, 1 << 20)
         except BaseException as error:
             path.unlink(missing_ok=True)
@@ -161,6 +162,16 @@ class Files:
         if self._unpacked is not None and os.path.dirname(path) == str(self._unpacked):
             Path(path).unlink(missing_ok=True)
 
+    def size(self, path: str, member: str | None = None) -> int | None:
+        """Bytes of a file that a row tells of, as it is now; None for what is not there."""
+        if member is None:
+            return size_of(path)
+        try:
+            info = self._archive(path[: -len(member) - 1]).members.get(member)
+        except AvfakeError:
+            return None
+        return None if info is None else info.file_size
+
     def _in(self, path: str) -> Iterator[Video]:
         """What `path`, which is there, stands for."""
         suffix = os.path.splitext(path)[1].lower()
@@ -172,23 +183,30 @@ class Files:
             yield Video(os.path.basename(path), path)
 
     def _in_zip(self, path: str) -> Iterator[Video]:
-        members = {_member_name(member): member for member in self._archive(path).infolist()}
-        for name, member in members.items():
+        for name, member in self._archive(path).members.items():
             if not member.is_dir() and not _is_apples(name):
                 yield Video(name, path, member)
 
-    def _archive(self, path: str) -> zipfile.ZipFile:
+    def _archive(self, path: str) -> _Archive:
         if path not in self._archives:
-            if len(self._archives) >= _OPEN_ZIPS:
-                self._archives.popitem(last=False)[1].close()
             if size_of(path) is None:
                 raise AvfakeError("not_readable", f"{path} is no zip: it is no regular file.")
+            if len(self._archives) >= _OPEN_ZIPS:
+                self._archives.popitem(last=False)[1].zip.close()
             try:
-                self._archives[path] = zipfile.ZipFile(path)
+                archive = zipfile.ZipFile(path)
             except _ZIP_FAULTS as error:
                 raise AvfakeError("not_readable", f"{path} is no zip: {error}.") from None
+            members = {_member_name(member): member for member in archive.infolist()}
+            self._archives[path] = _Archive(archive, members)
         self._archives.move_to_end(path)
         return self._archives[path]
+
+
+@dataclass(frozen=True)
+class _Archive:
+    zip: zipfile.ZipFile
+    members: dict[str, zipfile.ZipInfo]
 
 
 class Sources(Files):
