@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
-from avfake.cli_common import Teller, duration, printer, some, span
+from avfake.cli_common import Teller, counted, duration, printer, some, span
 from avfake.cli_limits import add_limits, limits_of
 from avfake.types import AvfakeError
 
@@ -92,6 +95,26 @@ def add_batch(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="FILE.onnx|dlib",
         help="find faces with this YuNet model, or dlib, instead of the bundle's own finder",
     )
+    elsewhere = batch.add_argument_group("beyond this machine (pip install 'avfake[scale]')")
+    elsewhere.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="what the workers are: processes of this machine (the default), or a Ray cluster's",
+    )
+    elsewhere.add_argument(
+        "--address",
+        metavar="HOST:PORT|auto",
+        help="with --engine ray: the cluster, of which this machine is a node; all nodes must see "
+        "the files under the same names (default: a Ray of this machine's own)",
+    )
+    elsewhere.add_argument(
+        "--fetch",
+        default="",
+        metavar="https,s3",
+        help="take INPUTs and lines of --list for addresses if they begin with one of these, and "
+        "fetch them",
+    )
     add_limits(batch, memory=True)
     batch.set_defaults(run=_batch)
 
@@ -148,14 +171,32 @@ def _files(options: argparse.Namespace) -> Files:
     if not options.inputs and options.list is None:
         raise AvfakeError("usage", "Nothing to judge: give INPUTs, or --list FILE.")
     listed = None if options.list is None else _open_list(options.list)
+    urls: list[str] = []
+    if options.fetch:
+        from avfake.remote import is_url, protocols
+
+        allowed = protocols(options.fetch)
+        urls = [one for one in options.inputs if is_url(one, allowed)]
     try:
-        files = Files(options.inputs, listed)
+        files = Files([one for one in options.inputs if one not in urls], _joined(urls, listed))
     except AvfakeError as error:  # a name that was mistyped
         raise AvfakeError("usage", str(error)) from None
     if next(iter(files), None) is None:
         where = ", ".join([*options.inputs, *([options.list] if options.list else [])])
         raise AvfakeError("usage", f"There are no files in {where}.")
     return files
+
+
+def _joined(urls: list[str], listed: IO[bytes] | None) -> IO[bytes] | None:
+    """The list, with addresses that were given otherwise before its lines."""
+    if not urls:
+        return listed
+    file = tempfile.TemporaryFile()  # noqa: SIM115
+    file.writelines(os.fsencode(url) + b"\n" for url in urls)
+    if listed is not None:
+        with listed:
+            shutil.copyfileobj(listed, file)
+    return file
 
 
 def _open_list(name: str) -> IO[bytes]:
@@ -169,19 +210,50 @@ def _open_list(name: str) -> IO[bytes]:
             shutil.copyfileobj(file, kept)
         return kept
     except OSError as error:
-        raise AvfakeError("usage", f"{name} cannot be read: {error.strerror}.") from None
+        raise AvfakeError("usage", f"The list {name} cannot be read: {error.strerror}.") from None
 
 
 def _engine(options: argparse.Namespace) -> tuple[Engine, int]:
     """What judges the files, and how many at a time."""
-    from avfake.workers import Models, cores, judge_each
+    from avfake.bundle import shipped_bundles
+    from avfake.workers import Judge, Models, cores, judge_each
 
+    if options.address is not None and options.engine != "ray":
+        raise AvfakeError("usage", "--address is of a Ray cluster: add --engine ray.")
+    if options.address is not None and options.workers is None:
+        raise AvfakeError("usage", "--address needs --workers: as many CPUs of it are taken.")
     workers = options.workers or cores()
     limits = limits_of(options)
     # One thread, so that sums are the same whatever else this machine does.
     models = Models(options.bundle, options.face_model, threads=1, limits=limits)
-    engine = partial(judge_each, load=models, workers=workers, memory=limits.memory, attempts=2)
-    return engine, workers
+    load: Callable[[], Judge] = models
+    if options.engine == "ray":  # its workers are in another folder
+        names = [*shipped_bundles(), "dlib"]
+        bundle, finder = (
+            one if one is None or one in names else os.path.abspath(one)
+            for one in (models.bundle, models.face_model)
+        )
+        load = replace(models, bundle=bundle or models.bundle, face_model=finder)
+    if options.fetch:
+        from avfake.remote import Fetching, protocols
+
+        load = Fetching(load, protocols(options.fetch), limits.bytes)
+    given: dict[str, Any] = {
+        "load": load,
+        "workers": workers,
+        "memory": limits.memory,
+        "attempts": 2,
+    }
+    if options.engine == "ray":
+        from avfake.cluster import judge_on_cluster
+
+        return partial(judge_on_cluster, **given, address=options.address, tell=_aside), workers
+    return partial(judge_each, **given), workers
+
+
+def _aside(line: str) -> None:
+    """Say something beside the progress, on a line of its own."""
+    print(f"\n{line}" if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
 
 
 def _settings(options: argparse.Namespace, bundle: Bundle) -> dict[str, Any]:
@@ -225,9 +297,9 @@ def _show(teller: Teller, progress: Progress) -> None:
 
 def _summary(out: str, outcome: Outcome) -> list[str]:
     scored = outcome.count("ok")
-    lines = [f"{out}: {outcome.total:,} files, {scored:,} scored"]
+    lines = [f"{out}: {counted(outcome.total, 'file')}, {scored:,} scored"]
     if outcome.kept or outcome.renewed:
-        lines.append(f"  {outcome.kept:,} had a row before, {outcome.judged:,} were judged now")
+        lines.append(f"  had a row before: {outcome.kept:,}, judged now: {outcome.judged:,}")
     if outcome.judged:
         lines.append(f"  {span(outcome.seconds)}, {outcome.seconds / outcome.judged:.2f} s a file")
     for status in ("abstain", "error"):

@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from avfake import __version__
+from avfake.limits import DEFAULT_LIMITS
 from avfake.types import AvfakeError, Prediction
 from avfake.workers import Job, Judge, judge_each
 
@@ -58,7 +59,7 @@ def judge_on_cluster(
     jobs: Iterable[Job],
     load: Callable[[], Judge],
     workers: int,
-    memory: int | None = None,
+    memory: int | None = DEFAULT_LIMITS.memory,
     attempts: int = 1,
     address: str | None = None,
     tell: Callable[[str], None] = log.warning,
@@ -223,11 +224,11 @@ class _Crew(Generic[Item, Answer]):
             done, _ = self._ray.wait(list(busy), num_returns=len(busy), timeout=0)
         now = time.monotonic()
         starting = [place for place in busy.values() if place.item is None]
-        if any(now - place.since > TELL_EVERY for place in starting):
-            if now - self._told > TELL_EVERY:
-                self._told = now
-                count = f"{len(starting)} of {len(self._places)} workers"
-                self._tell(f"{count} wait for room on the cluster.")
+        waiting = any(now - place.since > TELL_EVERY for place in starting)
+        if waiting and now - self._told > TELL_EVERY:
+            self._told = now
+            count = f"{len(starting)} of {len(self._places)} workers"
+            self._tell(f"{count} wait for room on the cluster.")
         late = [place for place in busy.values() if now > place.due and place.ref not in done]
         return [busy[ref] for ref in done] + late
 

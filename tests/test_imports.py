@@ -38,6 +38,8 @@ ORDER = {
     "avfake.sources": 4,
     "avfake.scores": 3,
     "avfake.batch": 9,
+    "avfake.cluster": 9,
+    "avfake.remote": 9,
     "avfake.pace": 2,
     "avfake.runlog": 3,
     "avfake.submission": 9,
