@@ -34,6 +34,8 @@ class Teller:
         """Show how far it is, when it is time to, and in the end."""
         if time.monotonic() < self._next and done < total:
             return
+        if not (done or self._terminal):
+            return  # a log need not say that nothing has happened yet
         self._next = time.monotonic() + self._every
         line = "  " + ", ".join((f"{done:,}/{total:,}", *facts))
         if self._terminal:
@@ -53,6 +55,11 @@ def printer(quiet: bool) -> Callable[[str], None]:
             print(line, flush=True)
 
     return say
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things: 1 file, 2,000 files."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def span(seconds: float) -> str:
