@@ -15,6 +15,7 @@ from avfake import __version__
 from avfake.cli_batch import add_batch
 from avfake.cli_limits import add_limits, limits_of
 from avfake.cli_submit import add_submit
+from avfake.terminal import visible
 from avfake.types import AvfakeError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = options.run(options)
     except AvfakeError as error:
-        print(f"avfake: {error} [{error.reason}]", file=sys.stderr)
+        print(f"avfake: {visible(str(error))} [{error.reason}]", file=sys.stderr)
         return 2 if error.reason == "usage" else 1
     except BrokenPipeError:  # the reader of our output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -80,7 +81,7 @@ def _predict(options: argparse.Namespace) -> int:
     status = 0
     waiting = Console(stderr=True)  # a spinner, where somebody is watching
     for path in options.paths:
-        with waiting.status(Text(f"looking at {path}")):
+        with waiting.status(Text(f"looking at {visible(path)}")):
             prediction = detector.predict(path)
         if prediction.status != "ok":
             status = 1

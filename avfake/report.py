@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from avfake.terminal import visible
 from avfake.types import SUSPICIOUS, MediaInfo, Prediction, Window, probability
 
 NAMES = {"visual": "picture", "audio": "voice", "lipsync": "lip-sync"}
@@ -27,13 +28,15 @@ _STRIP = 24  # columns at most: the whole table fits 80
 
 def render(prediction: Prediction) -> RenderableType:
     """The whole answer for one file, for a rich console."""
-    name = Text(os.path.basename(prediction.path) or prediction.path, "bold")
+    name = Text(visible(os.path.basename(prediction.path) or prediction.path), "bold")
     if prediction.media is not None:
         name.append("  " + _media(prediction.media), "dim not bold")
     parts: list[RenderableType] = [name]
     if prediction.logit is None or prediction.verdict is None:
         what = "not judged" if prediction.status == "abstain" else "error"
-        parts.append(Text.assemble("  ", (what, "bold yellow"), f"  {prediction.message}"))
+        parts.append(
+            Text.assemble("  ", (what, "bold yellow"), f"  {visible(prediction.message or '')}")
+        )
         return Group(*parts, Text())
     parts.append(
         Text.assemble(
