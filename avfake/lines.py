@@ -53,7 +53,7 @@ class Lines:
             for line in file:
                 if not line.endswith(b"\n"):
                     # After a power failure, zeros may stand where the line should.
-                    if not line.startswith((b'{"', b"\0")) and line != b"{":
+                    if not line.startswith(b'{"') and line.strip(b"\0") not in (b"", b"{"):
                         raise ValueError("the last line is not half a JSON object")
                     self._file.truncate(whole)
                     return

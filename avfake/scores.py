@@ -63,6 +63,7 @@ class Scores:
         self.out = os.fspath(out)
         self._models = models
         self._settings = readable(settings)
+        self._real = lru_cache(maxsize=1024)(_real)  # names come folder by folder
         self._known: dict[bytes, Answer] = {}
         self._stale: dict[bytes, int] = {}  # and the number of the file that it is in
         self._number = 0
@@ -106,11 +107,11 @@ class Scores:
         """Drop the stale rows of the files that have these names, and tell how many those were."""
         if not self._stale:
             return 0
-        named = {_identity(*name) for name in names} & self._stale.keys()
+        named = {self._identity(*name) for name in names} & self._stale.keys()
         last = self._number
         for number in sorted({self._stale[identity] for identity in named}):
             self._open(number)
-            self._lines.keep(_identity(*_name_of(r)) not in named for r in self._lines.read())
+            self._lines.keep(self._identity(*_name_of(r)) not in named for r in self._lines.read())
         if named:
             self._open(last)
             self._count = sum(1 for _ in self._lines.read())
@@ -122,7 +123,7 @@ class Scores:
     def claim(self, name: str, member: str | None = None) -> Answer | None:
         """Take a file on: None where it is to be judged, the answer of the row that it has
         already, or CLAIMED where it was taken on before, be it by another path."""
-        identity = _identity(name, member)
+        identity = self._identity(name, member)
         answer = self._known.get(identity)
         self._known[identity] = CLAIMED
         return answer
@@ -137,7 +138,7 @@ class Scores:
 
     def holds(self, name: str) -> bool:
         """Whether this is a file of the table itself."""
-        folder, base = _real_folder(os.path.dirname(name)), os.path.basename(name)
+        folder, base = self._real(os.path.dirname(name)), os.path.basename(name)
         if self._in_folder:
             return folder == str(self._place) and _SHARD_NAME.fullmatch(base) is not None
         return os.path.join(folder, base) == str(self._place)
@@ -166,7 +167,7 @@ class Scores:
             for row in self._lines.read():
                 self._check(row)
                 name, member = _name_of(row)
-                identity = _identity(name, member)
+                identity = self._identity(name, member)
                 self._known[identity] = _shared(row["status"], row["reason"])
                 if is_stale(name, member, row):
                     self._stale[identity] = self._number
@@ -182,6 +183,18 @@ class Scores:
         for key, value in self._settings.items():
             if theirs[key] != value:
                 raise self._other(f"other settings ({key} {theirs[key]} there, {value} now)")
+
+    def _identity(self, name: str, member: str | None) -> bytes:
+        """The same for all paths of a file: 16 bytes, of which two in 10^9 files agree with a
+        chance of 10^-21. Links to files are files of their own."""
+        if member is not None:
+            archive = name[: -len(member) - 1]
+            text = f"{self._identity(archive, None).hex()}/{member}"
+        elif "://" in name:
+            text = name
+        else:
+            text = os.path.join(self._real(os.path.dirname(name)), os.path.basename(name))
+        return hashlib.blake2b(_bytes_of(text), digest_size=16).digest()
 
     def _other(self, what: str, where: str | os.PathLike[str] = "") -> AvfakeError:
         return AvfakeError(
@@ -226,21 +239,7 @@ def _name_of(row: Row) -> Name:
     return name, row.get("member")
 
 
-def _identity(name: str, member: str | None) -> bytes:
-    """The same for all paths of a file: 16 bytes, of which two in 10^9 files agree with a chance
-    of 10^-21. Links to files are files of their own."""
-    if member is not None:
-        archive = name[: -len(member) - 1]
-        text = f"{_identity(archive, None).hex()}/{member}"
-    elif "://" in name:
-        text = name
-    else:
-        text = os.path.join(_real_folder(os.path.dirname(name)), os.path.basename(name))
-    return hashlib.blake2b(_bytes_of(text), digest_size=16).digest()
-
-
-@lru_cache(maxsize=1024)
-def _real_folder(folder: str) -> str:
+def _real(folder: str) -> str:
     try:
         return os.path.realpath(folder)
     except ValueError:  # a zero in it: nothing is called so
