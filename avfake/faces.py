@@ -64,6 +64,8 @@ class BundledFinder:
 
     def find(self, picture: np.ndarray) -> list[Detection]:
         factor = min(self._side / max(picture.shape[:2]), 2.0)
+        if _too_thin(picture, factor):
+            return []
         way = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
         small = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=way)
         return [
@@ -162,6 +164,8 @@ class DlibFinder:
         return self._find_at(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), 1.0, self._LIKELY)
 
     def _find_at(self, grey: np.ndarray, factor: float, threshold: float) -> list[Detection]:
+        if _too_thin(grey, factor):
+            return []
         way = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
         small = cv2.resize(grey, None, fx=factor, fy=factor, interpolation=way)
         edge = round(self._BORDER * max(small.shape))
@@ -224,6 +228,8 @@ class YuNetFinder:
         return self._find_at(picture, 1.0)
 
     def _find_at(self, picture: np.ndarray, factor: float) -> list[Detection]:
+        if _too_thin(picture, factor):
+            return []
         small = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), None, fx=factor, fy=factor)
         with self._lock:
             self._detector.setInputSize((small.shape[1], small.shape[0]))
@@ -282,6 +288,11 @@ def find_near(finder: FaceFinder, picture: np.ndarray, box: np.ndarray) -> Detec
                 points = points / factor + np.array([left, top], np.float32)
             best = Detection(moved, seen.score, points)
     return best
+
+
+def _too_thin(picture: np.ndarray, factor: float) -> bool:
+    """Whether nothing is left of a picture at that scale, as of one of 4000x2 pixels."""
+    return min(picture.shape[:2]) * factor < 1
 
 
 def overlap(one: np.ndarray, other: np.ndarray) -> float:

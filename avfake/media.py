@@ -148,7 +148,7 @@ class Clip:
                 # The first frame, or a stream that goes from mono to stereo, say, midway.
                 pieces.append(self._resampled(resampler, None))
                 count += len(pieces[-1])
-                resampler = av.AudioResampler("fltp", frame.layout.name, SAMPLE_RATE)
+                resampler = av.AudioResampler("flt", frame.layout.name, SAMPLE_RATE)
             if start is None:
                 start = time
             due = round((time - start) * SAMPLE_RATE)
@@ -240,14 +240,18 @@ class Clip:
     def _resampled(self, resampler: Any, frame: Any) -> np.ndarray:
         """float32 [n]: what comes out for one frame, or (None) what was still inside.
 
-        Channels are averaged here: FFmpeg adds them up, which clips a voice that is on both.
+        Channels are averaged here: FFmpeg adds them up, which clips a voice that is on both. They
+        come interleaved: PyAV reads beyond the end where eight and more have a plane each.
         """
         if resampler is None:
             return np.zeros(0, np.float32)
         if frame is not None:
             frame.pts = None  # the resampler keeps its own count; gaps are the caller's
         try:
-            parts = [part.to_ndarray().mean(0) for part in resampler.resample(frame)]
+            parts = [
+                part.to_ndarray().reshape(-1, part.layout.nb_channels).T.mean(0)
+                for part in resampler.resample(frame)
+            ]
         except (av.error.FFmpegError, ValueError) as error:
             if is_memory_fault(error):
                 raise
