@@ -50,7 +50,8 @@ ORDER = {
     "avfake.cli_common": 3,
     "avfake.cli_submit": 10,
     "avfake.cli_batch": 10,
-    "avfake.cli": 11,
+    "avfake.cli_serve": 11,
+    "avfake.cli": 12,
     "evaluation": 20,
     "training": 30,
 }

@@ -1,0 +1,156 @@
+"""What worker processes do for the server. A task is a function of what its process has loaded.
+
+The server itself imports this, too, and must not load a decoder for it: tasks import what they use.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from avfake.types import AvfakeError, Prediction, Progress, Sound, probability
+from avfake.workers import Models
+
+if TYPE_CHECKING:
+    from avfake.detector import Detector
+
+SPECTROGRAM = (1200, 160)
+"""Pixels of the spectrogram, width and height."""
+Tell = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the models say of themselves."""
+
+    bundle: dict[str, str]
+    thresholds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Playback:
+    """How a browser gets a clip. `kind`: "video", "audio" or "image"; `type`: media type of the
+    original where browsers play it, None where they need a preview."""
+
+    kind: str
+    type: str | None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A clip's answer. `prediction`: as it was made; `text`: for the client, as JSON, with the
+    client's own name for the file; `playback`: how a browser plays it, None where nothing plays."""
+
+    prediction: Prediction
+    text: bytes
+    playback: Playback | None
+
+
+def detector_of(models: Models) -> Detector:
+    """Load a detector, in the process that will use it."""
+    from avfake.detector import Detector
+
+    return Detector.from_pretrained(models.bundle, models.face_model, models.threads, models.limits)
+
+
+def judging(load: Callable[[], Detector], tell: Tell) -> Callable[[Any], Any]:
+    """Set up a process that judges clips and tells how far it is."""
+    detector = load()
+    return lambda task: task(detector, tell)
+
+
+def viewing(load: Callable[[], Detector]) -> Callable[[Any], Any]:
+    """Set up a process that makes pictures of what an answer rests on.
+
+    A fault of the question (AvfakeError) is an answer, too.
+    """
+    detector = load()
+
+    def handle(task: Callable[[Detector], Any]) -> Any:
+        try:
+            return task(detector)
+        except AvfakeError as error:
+            return error
+
+    return handle
+
+
+def copying() -> Callable[[Any], Any]:
+    """Set up a process that makes previews: it loads no models."""
+    return lambda task: task()
+
+
+def facts(detector: Detector, tell: Tell) -> Facts:
+    bundle = detector.bundle
+    thresholds = {name: bundle.threshold(name) for name in ("likely_real", "likely_fake")}
+    return Facts(bundle.to_dict(), thresholds)
+
+
+def judge(path: Path, name: str, detector: Detector, tell: Tell) -> Judged:
+    """Judge a stored clip. `name`: what the client calls it."""
+    from avfake.serve.playback import playback_of
+
+    prediction = detector.predict(path, tell=tell)
+    playback = None if prediction.status == "error" else playback_of(path, prediction)
+    return Judged(prediction, as_json(prediction, path.name, name), playback)
+
+
+def as_json(prediction: Prediction, stored: str, name: str) -> bytes:
+    """A prediction as the client gets it: the name that the server made for the file is in it
+    nowhere."""
+    message = prediction.message
+    told = None if message is None else message.replace(stored, name)
+    return json.dumps(replace(prediction, path=name, message=told).to_dict()).encode()
+
+
+def preview(path: Path, out: Path) -> None:
+    from avfake.serve.playback import write_preview
+
+    write_preview(path, out)
+
+
+def heat_map(
+    track: int, time: float, prediction: Prediction, detector: Detector
+) -> tuple[bytes, float, float]:
+    """(PNG, seconds, fake probability) of the picture of a face that is nearest in time."""
+    from avfake.evidence import encode_png, moment_at
+
+    moment = moment_at(prediction.path, prediction, detector, track, time)
+    return encode_png(moment.heat), moment.time, probability(moment.logit)
+
+
+def spectrogram_png(prediction: Prediction, detector: Detector) -> bytes:
+    from avfake.evidence import encode_png, spectrogram
+
+    return encode_png(spectrogram(_sound(prediction, detector), *SPECTROGRAM))
+
+
+def wave(columns: int, prediction: Prediction, detector: Detector) -> dict[str, Any]:
+    from avfake.evidence import waveform
+
+    sound = _sound(prediction, detector)
+    low, high = np.round(waveform(sound, columns), 4).T.tolist()
+    return {"start": sound.start, "end": round(sound.end, 3), "low": low, "high": high}
+
+
+def report(name: str, sha256: str, prediction: Prediction, detector: Detector) -> str:
+    from avfake.html import report_html
+
+    return report_html(prediction, detector)
+
+
+def _sound(prediction: Prediction, detector: Detector) -> Sound:
+    """A clip's sound from second 0 to its duration, silence where it has none."""
+    from avfake.media import Clip
+
+    with Clip(prediction.path, limits=detector.limits) as clip:
+        sound = clip.sound()
+        duration = clip.info.duration
+    if sound is None:
+        raise AvfakeError("no_sound", f"{clip.path.name} has no sound.")
+    return Sound(sound.between(0.0, min(duration or sound.end, detector.limits.seconds)), 0.0)
