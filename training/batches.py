@@ -1,42 +1,52 @@
-"""Work on many clips: worker processes, batch by batch, that may be killed at any time.
+"""Work on many clips: batch by batch, by workers that may be killed at any time.
 
-A batch is a few dozen clips in a row. A worker does all of it, stores its files (`training.shards`)
-and then, in one step, its record: OUT/batches/00012.json. A batch counts when its record is there;
-what a kill left half done has none, and the next run does that batch again. So nothing is lost and
-nothing is there twice, and a run that was killed ends with the same files as one that was not.
+A batch is a few dozen clips in a row. A supervisor gives them one by one to a process of its own
+(`avfake.process`), stores the files that come back (`training.shards`) and then, in one step, the
+batch's record: OUT/batches/00012.json. A batch counts when its record is there; what a kill left
+half done has none, and is done again. So nothing is lost and nothing is there twice, and a run that
+was killed ends with the same files as one that was not.
 
-A clip that takes too long, or that a worker dies of twice (a fault in a decoder), is skipped with
-the reason `timeout` or `crashed`: another worker does the batch again without it. A full disk, or
-files that were there and are not any more, end the run: nothing is put down to a clip that is not
-its fault.
+A clip that takes its process down twice is skipped with the reason: `timeout`, `out_of_memory`,
+`too_much_output`, `worker_crashed` or `worker_exited`. A full disk, or files that were there and
+are not any more, end the run: nothing is put down to a clip that is not its fault.
+
+Supervisors are threads of the run (`locally`), or actors on a Ray cluster (`on_cluster`), which
+must all see the clips and OUT under the same names; a batch whose actor or node is lost is done by
+another.
 """
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import itertools
 import json
-import multiprocessing
+import logging
 import os
-import signal
+import queue
+import secrets
+import socket
+import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
 
+from avfake.process import WATCH_EVERY, Fault, Worker
 from avfake.types import AvfakeError
-from training.shards import Folder, Shards
+from training.shards import Folder, Shards, part_of
 
 BATCH = 40
 """Clips in a batch: so many may have to be done again after a kill, for each worker."""
-STARTING = 300.0  # seconds that a worker may take until its first clip
+MEMORY = 8 << 30  # bytes that a worker process may hold
+ATTEMPTS = 2
 TELL_EVERY = 10.0  # seconds between two lines of progress
+
+log = logging.getLogger(__name__)
 
 
 class Item(Protocol):
@@ -59,46 +69,40 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Job:
-    """What the workers do.
+    """What is done.
 
-    `setup` is called once in each worker and returns the function that takes a clip: both must be
-    importable by name. `store` takes the files; `records` is the folder of the batches' records.
+    `setup` is called once in each worker process and returns the function that takes a clip: both
+    must be importable by name. `store` takes the files; `records` is the folder of the batches'
+    records. `timeout`: seconds that one clip may take.
     """
 
     setup: Callable[[], Callable[[Any], Outcome]]
     store: Folder | Shards
     records: Path
+    timeout: float
 
 
 @dataclass(frozen=True)
-class _Batch:
+class Batch:
     number: int
     items: Sequence[Any]
-    refused: dict[str, str] = field(default_factory=dict)  # path -> crashed or timeout
-    suspects: frozenset[str] = frozenset()  # paths that a worker died of once
 
 
-@dataclass
-class _Worker:
-    process: BaseProcess
-    pipe: Connection
-    batch: _Batch | None = None
-    at: int | None = None  # the clip of the batch that it is at
-    since: float = 0.0
-    gone: bool = False
+Engine = Callable[[Job, Sequence[Batch], int], Iterator[int]]
+"""(job, batches, workers) -> how many clips were done, whenever some were."""
 
 
 def run(
     job: Job,
     items: Sequence[Item],
     workers: int,
-    timeout: float,
     what: str,
+    engine: Engine | None = None,
     batch: int = BATCH,
 ) -> None:
     """Do all items that no record has yet. Progress goes to standard output.
 
-    `timeout`: seconds that one clip may take; `what`: how its lines begin; `batch`: clips in one.
+    `what`: how its lines begin; `engine`: `locally` unless told otherwise; `batch`: clips in one.
     Raises RuntimeError where workers cannot start, and OSError where files cannot be stored.
     """
     job.records.mkdir(parents=True, exist_ok=True)
@@ -107,36 +111,175 @@ def run(
     done = set().union(*kept.values())
     todo = [item for item in items if item.path not in done]
     free = (number for number in itertools.count() if number not in kept)
-    queue = deque(
-        _Batch(next(free), todo[start : start + batch]) for start in range(0, len(todo), batch)
-    )
+    batches = [
+        Batch(next(free), todo[start : start + batch]) for start in range(0, len(todo), batch)
+    ]
     progress = _Progress(what, len(items), len(items) - len(todo))
-    crew: list[_Worker] = []
     try:
-        while queue or any(worker.batch for worker in crew):
-            crew += [_hire(job, number) for number in range(len(crew), min(workers, len(queue)))]
-            for worker in crew:
-                if worker.batch is None and queue:
-                    worker.batch, worker.at, worker.since = queue.popleft(), None, time.monotonic()
-                    with contextlib.suppress(OSError):  # it has just died: seen below
-                        worker.pipe.send(worker.batch)
-            _listen(crew, progress)
-            for index, worker in enumerate(crew):
-                reason = _fate(worker, timeout)
-                if reason:
-                    worker.process.kill()
-                    worker.process.join()
-                    if worker.batch is not None:
-                        queue.appendleft(_without(worker.batch, worker.at, reason))
-                        progress.count -= worker.at or 0
-                    crew[index] = _hire(job, index)
-            progress.tell()
+        if batches:
+            for count in (engine or locally)(job, batches, workers):
+                progress.count += count
+                progress.tell()
     finally:
-        for worker in crew:
-            worker.process.kill()
-            worker.process.join()
         _discard_parts(job)
     progress.tell(final=True)
+
+
+def locally(job: Job, batches: Sequence[Batch], workers: int) -> Iterator[int]:
+    """An engine: `workers` threads of this process, each with a supervisor and a core."""
+    waiting = iter(batches)  # of a sequence: a step of it is one step for all threads
+    stopping = threading.Event()
+    news: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def work(number: int) -> None:
+        supervisor = Supervisor(job, number, stopping.is_set, news.put)
+        try:
+            while (batch := next(waiting, None)) is not None and not stopping.is_set():
+                supervisor(batch)
+        finally:
+            supervisor.close()
+
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            threads = [pool.submit(work, number) for number in range(min(workers, len(batches)))]
+            while not (all(thread.done() for thread in threads) and news.empty()):
+                try:
+                    yield news.get(timeout=0.2)
+                except queue.Empty:
+                    yield 0
+                for thread in threads:
+                    if thread.done():
+                        thread.result()
+            for thread in threads:
+                thread.result()
+        finally:
+            stopping.set()
+
+
+def on_cluster(
+    job: Job, batches: Sequence[Batch], workers: int, address: str | None = None
+) -> Iterator[int]:
+    """An engine: `workers` actors on the Ray cluster at `address`, each with a supervisor.
+
+    Raises AvfakeError `not_shared` where a node does not see the folder of the records.
+    """
+    from avfake.cluster import LOSSES, Lost, spread
+
+    sign = job.records / f"{secrets.token_hex(8)}.part"
+    sign.touch()
+    setup = functools.partial(_supervise, job, sign)
+    say = functools.partial(print, flush=True)
+    here = Path(__file__).parents[1]
+    for batch, done in spread(batches, setup, workers, address, say, home=here):
+        if isinstance(done, Lost):
+            raise RuntimeError(f"Batch {batch.number} lost its worker {LOSSES} times.")
+        yield done
+
+
+def _supervise(job: Job, sign: Path) -> Supervisor:
+    if not sign.exists():
+        text = f"{socket.gethostname()} does not see {sign.parent}: all nodes must share it."
+        raise AvfakeError("not_shared", text)
+    return Supervisor(job)
+
+
+class Supervisor:
+    """Does batches, one after the other.
+
+    `core`: number of the core that its process keeps to, None for any; `stopped` is asked whether
+    to give up; `tell` hears of each clip that is done.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        core: int | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+        tell: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        self._job = job
+        self._worker: Worker[Any, Outcome] = Worker(
+            functools.partial(_clips, job.setup, core), MEMORY
+        )
+        self._stopped = stopped
+        self._tell = tell
+
+    def __call__(self, batch: Batch) -> int:
+        """Store a batch's files and its record; return how many clips it has.
+
+        Raises OSError where they cannot be stored or a clip has vanished, RuntimeError where no
+        process can be set up.
+        """
+        record = self._job.records / f"{batch.number:05d}.json"
+        writer = self._job.store.open(batch.number)
+        tables: dict[str, list[dict[str, Any]]] = {}
+        for item in batch.items:
+            outcome = self._outcome(item)
+            paths = {name: writer.add(name, data) for name, data in outcome.files.items()}
+            for table, rows in outcome.rows.items():
+                tables.setdefault(table, []).extend(
+                    row | {"path": paths[row["path"]], "member": row["path"]}
+                    if row["path"] in paths
+                    else row
+                    for row in rows
+                )
+            if outcome.skipped:
+                row = {"path": item.path, "why": outcome.skipped}
+                tables.setdefault("skipped", []).append(row)
+            self._tell(1)
+        if not record.exists():  # as it does where this worker was taken for lost
+            writer.close()
+            clips = [item.path for item in batch.items]
+            _write(record, json.dumps({"clips": clips, "rows": tables}))
+        return len(batch.items)
+
+    def close(self) -> None:
+        self._worker.stop()
+
+    def _outcome(self, item: Item) -> Outcome:
+        reason = ""
+        for _ in range(ATTEMPTS):
+            try:
+                return self._ask(item)
+            except Fault as fault:
+                log.warning("%s %s", item.path, fault)
+                reason = fault.reason
+            except OSError:
+                raise
+            except Exception as error:
+                raise RuntimeError(f"No worker process can be set up: {error}") from error
+        return Outcome(skipped=reason)
+
+    def _ask(self, item: Item) -> Outcome:
+        self._worker.start(item, self._job.timeout)
+        while not self._worker.done():
+            if self._stopped():
+                raise InterruptedError("The run has ended.")
+            wait(self._worker.waitables(), WATCH_EVERY)
+        return self._worker.result()
+
+
+def _clips(setup: Callable[[], Callable[[Any], Outcome]], core: int | None) -> Callable[..., Any]:
+    """What a worker process runs; all that it raises ends the run."""
+    cv2.setNumThreads(1)
+    if core is not None and hasattr(os, "sched_setaffinity"):
+        # FFmpeg starts a thread for each processor that it may use: here that is one.
+        allowed = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {allowed[core % len(allowed)]})
+    return functools.partial(_clip, setup())
+
+
+def _clip(handle: Callable[[Any], Outcome], item: Item) -> Outcome:
+    try:
+        return handle(item)
+    except AvfakeError as error:
+        if error.reason == "not_found":  # it was there when the run began
+            raise FileNotFoundError(str(error)) from None
+        return Outcome(skipped=error.reason)
+    except Exception as error:
+        # Of a hundred thousand clips one may well be odd in a new way; it is told, not fatal.
+        log.warning("%s: %s: %s", item.path, type(error).__name__, error)
+        return Outcome(skipped=f"failed:{type(error).__name__}")
 
 
 def records(folder: Path) -> Iterator[dict[str, Any]]:
@@ -157,121 +300,8 @@ def _discard_parts(job: Job) -> None:
             part.unlink(missing_ok=True)
 
 
-def _hire(job: Job, number: int) -> _Worker:
-    # Spawned, not forked: OpenCV and FFmpeg have threads of their own.
-    context = multiprocessing.get_context("spawn")
-    mine, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(job, theirs, number, os.getpid()), daemon=True)
-    process.start()
-    theirs.close()  # so that the pipe ends when the worker does
-    return _Worker(process, mine)
-
-
-def _listen(crew: Sequence[_Worker], progress: _Progress) -> None:
-    """Take the workers' news, for a second at most."""
-    pipes = {worker.pipe: worker for worker in crew}
-    for pipe in wait(list(pipes), timeout=1.0):
-        worker = pipes[pipe]  # type: ignore[index]
-        try:
-            while worker.pipe.poll():
-                at = worker.pipe.recv()
-                if isinstance(at, str):
-                    raise OSError(at)
-                progress.count += worker.at is not None
-                worker.at, worker.since = at, time.monotonic()
-                if at is None:
-                    worker.batch = None
-        except (EOFError, ConnectionResetError):
-            worker.gone = True
-
-
-def _fate(worker: _Worker, timeout: float) -> str:
-    """Why a worker will not finish what it is at, or nothing."""
-    if worker.gone:
-        return "crashed"
-    limit = timeout if worker.at is not None else STARTING
-    late = worker.batch is not None and time.monotonic() - worker.since > limit
-    return "timeout" if late else ""
-
-
-def _without(batch: _Batch, at: int | None, reason: str) -> _Batch:
-    """The batch, to be done again; the clip that the worker was at gets one more chance at most."""
-    if at is None:
-        raise RuntimeError(
-            "A worker stopped before its first clip; what it said stands above, if anything."
-        )
-    path = batch.items[at].path
-    if reason == "crashed" and path not in batch.suspects:
-        return replace(batch, suspects=batch.suspects | {path})  # it may have been out of memory
-    return replace(batch, refused=batch.refused | {path: reason})
-
-
-def _work(job: Job, pipe: Connection, number: int, parent: int) -> None:
-    """A worker's life: batches in; out comes the number of the clip it is at, None after a batch,
-    or what keeps it from storing anything.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
-    cv2.setNumThreads(1)
-    if hasattr(os, "sched_setaffinity"):
-        # FFmpeg starts a thread for each processor that it may use: here that is one.
-        allowed = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {allowed[number % len(allowed)]})
-    handle = job.setup()
-    with contextlib.suppress(EOFError, BrokenPipeError):  # the run has ended, or was killed
-        while True:
-            batch = pipe.recv()
-            try:
-                _do(job, handle, batch, pipe, parent)
-            except BrokenPipeError:
-                raise
-            except OSError as error:
-                pipe.send(str(error))
-
-
-def _do(
-    job: Job, handle: Callable[[Any], Outcome], batch: _Batch, pipe: Connection, parent: int
-) -> None:
-    writer = job.store.open(batch.number)
-    tables: dict[str, list[dict[str, Any]]] = {}
-    for index, item in enumerate(batch.items):
-        if os.getppid() != parent:
-            raise EOFError  # nobody waits for this
-        pipe.send(index)
-        outcome = _outcome(handle, item, batch.refused.get(item.path))
-        paths = {name: writer.add(name, data) for name, data in outcome.files.items()}
-        for table, rows in outcome.rows.items():
-            tables.setdefault(table, []).extend(
-                row | {"path": paths[row["path"]], "member": row["path"]}
-                if row["path"] in paths
-                else row
-                for row in rows
-            )
-        if outcome.skipped:
-            row = {"path": item.path, "why": outcome.skipped}
-            tables.setdefault("skipped", []).append(row)
-    writer.close()
-    record = {"clips": [item.path for item in batch.items], "rows": tables}
-    _write(job.records / f"{batch.number:05d}.json", json.dumps(record))
-    pipe.send(None)
-
-
-def _outcome(handle: Callable[[Any], Outcome], item: Item, refused: str | None) -> Outcome:
-    if refused:
-        return Outcome(skipped=refused)
-    try:
-        return handle(item)
-    except AvfakeError as error:
-        if error.reason == "not_found":  # it was there when the run began
-            raise FileNotFoundError(str(error)) from None
-        return Outcome(skipped=error.reason)
-    except Exception as error:
-        # Of a hundred thousand clips one may well be odd in a new way; it is told, not fatal.
-        print(f"{item.path}: {type(error).__name__}: {error}", flush=True)
-        return Outcome(skipped=f"failed:{type(error).__name__}")
-
-
 def _write(path: Path, text: str) -> None:
-    part = path.with_suffix(f".{os.getpid()}.part")
+    part = part_of(path)
     with part.open("w") as file:
         file.write(text)
         file.flush()

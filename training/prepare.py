@@ -34,7 +34,7 @@ import pandas as pd
 
 from avfake.faces import load_finder
 from avfake.types import AvfakeError
-from training.batches import Job, records, run
+from training.batches import Engine, Job, on_cluster, records, run
 from training.compare import EVIDENCE, Comparer, Pair
 from training.cut import BOX, POINTS, Cutter, Source
 from training.datasets import DATASETS, packs
@@ -56,8 +56,11 @@ def prepare(
     face_model: str | None = None,
     workers: int = 1,
     loose: bool = False,
+    engine: Engine | None = None,
 ) -> None:
     """Prepare the files of `manifest` into `out`, as shards, or `loose` with a file for each.
+
+    `engine`: what does the batches (see training/batches.py), None for processes of this machine.
 
     Raises DatasetError where `out` holds something else, AvfakeError for a bad `face_model`.
     """
@@ -68,10 +71,10 @@ def prepare(
         print(f"{len(missing)} of {len(there)} files that are listed are not there (skipped.csv).")
     manifest = replace(manifest, table=manifest.table[there].reset_index(drop=True))
     if "original" in manifest.table:
-        manifest = _with_evidence(manifest, out, face_model, workers)
+        manifest = _with_evidence(manifest, out, face_model, workers, engine)
     save(manifest, out / "manifest.csv")
     skipped = [{"path": path, "why": "not_found"} for path in missing]
-    skipped += _cut(manifest, out, face_model, workers, loose)
+    skipped += _cut(manifest, out, face_model, workers, loose, engine)
     _write(out / "skipped.csv", ["path", "why"], skipped)
     reasons = Counter(row["why"] for row in skipped)
     told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
@@ -99,7 +102,13 @@ def _claim(out: Path, manifest: Manifest, finder: str) -> None:
     note.write_text(json.dumps(mine, indent=2) + "\n")
 
 
-def _with_evidence(manifest: Manifest, out: Path, face_model: str | None, workers: int) -> Manifest:
+def _with_evidence(
+    manifest: Manifest,
+    out: Path,
+    face_model: str | None,
+    workers: int,
+    engine: Engine | None,
+) -> Manifest:
     """The manifest with what comparing fakes with their originals showed."""
     table = manifest.table
     unknown = table["label_visual"].isna() & table["label_audio"].isna()
@@ -112,9 +121,12 @@ def _with_evidence(manifest: Manifest, out: Path, face_model: str | None, worker
         for path, original in table.loc[asked & there, ["path", "original"]].itertuples(index=False)
     ]
     job = Job(
-        functools.partial(Comparer.load, manifest.root, face_model), Folder(out), out / "compared"
+        functools.partial(Comparer.load, manifest.root, face_model),
+        Folder(out),
+        out / "compared",
+        TIMEOUT,
     )
-    run(job, pairs, workers, TIMEOUT, "compared")
+    run(job, pairs, workers, "compared", engine)
     rows: dict[str, dict[str, Any]] = {}
     for record in records(job.records):
         rows |= {row["path"]: row for row in record["rows"].get("compared", ())}
@@ -138,7 +150,12 @@ def _with_evidence(manifest: Manifest, out: Path, face_model: str | None, worker
 
 
 def _cut(
-    manifest: Manifest, out: Path, face_model: str | None, workers: int, loose: bool
+    manifest: Manifest,
+    out: Path,
+    face_model: str | None,
+    workers: int,
+    loose: bool,
+    engine: Engine | None,
 ) -> list[dict[str, Any]]:
     """Cut all files that may show a face; write the indexes; return the rows of skipped.csv."""
     table = manifest.table
@@ -155,8 +172,9 @@ def _cut(
         functools.partial(Cutter.load, manifest.root, face_model, loose),
         Folder(out) if loose else Shards(out),
         out / "batches",
+        TIMEOUT,
     )
-    run(job, sources, workers, TIMEOUT, "cut")
+    run(job, sources, workers, "cut", engine)
     more = [] if loose else SHARD_COLUMNS
     kept = pictured[["path", *LABELS, "segments", "group", "split", "dataset", "method"]]
     # Tuples, not a dict a clip: sets of two million clips exist.
@@ -231,12 +249,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="with --data: folder to write to")
     parser.add_argument("--face-model", help="what finds the faces: dlib or a YuNet ONNX file")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="what the workers are: processes of this machine (the default), or a Ray cluster's",
+    )
+    parser.add_argument(
+        "--address",
+        metavar="HOST:PORT|auto",
+        help="with --engine ray: the cluster, of which this machine is a node; all nodes must see "
+        "this repository, the data set and OUT under the same names",
+    )
     options = parser.parse_args(arguments)
     of_packs = options.data is not None and options.out is not None
     if of_packs == (None not in (options.dataset, options.root, options.into)):
         parser.error("give either --dataset NAME ROOT OUT or --data PACKS --out OUT")
     if options.workers < 1:
         parser.error("--workers is 1 or more")
+    if options.address is not None and options.engine != "ray":
+        parser.error("--address is of a Ray cluster: add --engine ray")
+    engine = None
+    if options.engine == "ray":
+        engine = functools.partial(on_cluster, address=options.address)
+        for name in ("root", "into", "data", "out", "face_model"):  # workers are elsewhere
+            if (given := getattr(options, name)) not in (None, "dlib"):
+                setattr(options, name, type(given)(os.path.abspath(given)))
     try:
         if of_packs:
             manifest, out = packs.prepare(options.data), options.out
@@ -244,7 +282,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             manifest, out = DATASETS[options.dataset](options.root), options.into
         for note in manifest.notes:
             print(note)
-        prepare(manifest, out, options.face_model, options.workers, loose=of_packs)
+        prepare(manifest, out, options.face_model, options.workers, of_packs, engine)
     except (AvfakeError, DatasetError) as error:
         print(error, file=sys.stderr)
         return 2

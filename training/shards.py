@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import secrets
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -151,13 +152,19 @@ class FolderWriter:
         """Nothing: every file is there already."""
 
 
+def part_of(path: Path) -> Path:
+    """What `path` is called until it is whole: a name that no other worker has, on any machine, for
+    one of a run that was killed may still be at the same file.
+    """
+    return path.with_suffix(f".{secrets.token_hex(8)}.part")
+
+
 class ShardWriter:
     """A tar that gets its name only when it is whole. The same files make the same bytes."""
 
     def __init__(self, root: Path, name: str) -> None:
         self._path, self._name = root / name, name
-        # A name of its own: a worker of a run that was killed may still be at the same shard.
-        self._part = self._path.with_suffix(f".{os.getpid()}.part")
+        self._part = part_of(self._path)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._part.open("wb")
         self._tar = tarfile.TarFile(fileobj=self._file, mode="w", format=tarfile.GNU_FORMAT)

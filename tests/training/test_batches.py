@@ -61,8 +61,8 @@ def test_every_clip_is_done_once_whatever_its_neighbours_do(
 ) -> None:
     monkeypatch.setenv("DIED", str(tmp_path / "died"))
     names = ["a", "crash", "b", "c", "bug", "hang", "d", "broken", "e", "f", "crash2", "once"]
-    job = Job(handler, Shards(tmp_path), tmp_path / "batches")
-    run(job, [Named(name) for name in names], workers=2, timeout=2.0, what="test", batch=3)
+    job = Job(handler, Shards(tmp_path), tmp_path / "batches", 2.0)
+    run(job, [Named(name) for name in names], workers=2, what="test", batch=3)
     done = list(records(job.records))
     assert [clip for record in done for clip in record["clips"]] == names
     things = [row for record in done for row in record["rows"].get("things", ())]
@@ -74,8 +74,8 @@ def test_every_clip_is_done_once_whatever_its_neighbours_do(
         row["path"]: row["why"] for record in done for row in record["rows"].get("skipped", ())
     }
     assert skipped == {
-        "crash": "crashed",
-        "crash2": "crashed",
+        "crash": "worker_crashed",
+        "crash2": "worker_crashed",
         "bug": "failed:KeyError",
         "hang": "timeout",
         "broken": "not_media",
@@ -86,10 +86,10 @@ def test_every_clip_is_done_once_whatever_its_neighbours_do(
 
 
 def test_a_second_run_does_only_what_is_new(tmp_path: Path) -> None:
-    job = Job(handler, Folder(tmp_path), tmp_path / "batches")
-    run(job, [Named(name) for name in "abc"], 1, 60.0, "test", batch=2)
+    job = Job(handler, Folder(tmp_path), tmp_path / "batches", 60.0)
+    run(job, [Named(name) for name in "abc"], 1, "test", batch=2)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
-    run(job, [Named(name) for name in "abcd"], 1, 60.0, "test", batch=2)
+    run(job, [Named(name) for name in "abcd"], 1, "test", batch=2)
     after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
     assert {path.name for path in set(after) - set(before)} == {"d.bin", "00002.json"}
     assert all(after[path] == before[path] for path in before)
@@ -97,20 +97,20 @@ def test_a_second_run_does_only_what_is_new(tmp_path: Path) -> None:
 
 def test_a_lost_record_is_made_again_under_its_number(tmp_path: Path) -> None:
     """A kill after the files and before the record leaves just this."""
-    job = Job(handler, Shards(tmp_path), tmp_path / "batches")
+    job = Job(handler, Shards(tmp_path), tmp_path / "batches", 60.0)
     items = [Named(name) for name in "abc"]
-    run(job, items, 1, 60.0, "test", batch=1)
+    run(job, items, 1, "test", batch=1)
     before = {path.name: path.read_bytes() for path in tmp_path.rglob("*.*")}
     (tmp_path / "batches/00001.json").unlink()
     (tmp_path / "shards/00001.1.part").write_bytes(b"half")
-    run(job, items, 1, 60.0, "test", batch=1)
+    run(job, items, 1, "test", batch=1)
     assert {path.name: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
 
 
 def run_slowly(out: Path) -> None:
     """60 clips in batches of 3, as a script that can be killed."""
-    job = Job(handler, Shards(out), out / "batches")
-    run(job, [Named(f"slow{index}") for index in range(60)], 2, 60.0, "test", batch=3)
+    job = Job(handler, Shards(out), out / "batches", 60.0)
+    run(job, [Named(f"slow{index}") for index in range(60)], 2, "test", batch=3)
 
 
 def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path: Path) -> None:
@@ -138,20 +138,20 @@ def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path: Path) -
 
 
 def test_workers_that_cannot_start_end_the_run(tmp_path: Path) -> None:
-    job = Job(no_handler, Folder(tmp_path), tmp_path / "batches")
-    with pytest.raises(RuntimeError, match="before its first clip"):
-        run(job, [Named("a")], workers=1, timeout=60.0, what="test")
+    job = Job(no_handler, Folder(tmp_path), tmp_path / "batches", 60.0)
+    with pytest.raises(OSError, match="there is no such model"):
+        run(job, [Named("a")], workers=1, what="test")
 
 
 def test_what_is_no_clips_fault_ends_the_run_and_skips_nothing(tmp_path: Path) -> None:
-    job = Job(handler, Shards(tmp_path), tmp_path / "batches")
+    job = Job(handler, Shards(tmp_path), tmp_path / "batches", 60.0)
     with pytest.raises(OSError, match=r"There is no file gone.mp4"):
-        run(job, [Named("a"), Named("gone")], 1, 60.0, "test")
+        run(job, [Named("a"), Named("gone")], 1, "test")
     assert not list(records(job.records))
     (tmp_path / "shards").rmdir()
     (tmp_path / "shards").touch()  # nothing can be stored there
     with pytest.raises(OSError, match="shards"):
-        run(job, [Named("a")], 1, 60.0, "test")
+        run(job, [Named("a")], 1, "test")
     assert not list(records(job.records))
 
 
