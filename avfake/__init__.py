@@ -9,7 +9,12 @@ charge of loading, use `Detector.from_pretrained`.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# onnxruntime's builds send telemetry to their maker unless this is set before their first import
+# (its Privacy.md). Here nothing is sent anywhere.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 __version__ = "0.1.0"
 __all__ = ["AvfakeError", "Detector", "Prediction", "__version__", "predict"]

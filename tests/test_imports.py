@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -178,3 +179,25 @@ def test_unknown_names_of_the_package_are_told() -> None:
         assert getattr(avfake, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nobody'"):
         _ = avfake.nobody
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import avfake; avfake.predict({sample!r})",
+        "import training, onnxruntime",
+        "from evaluation.score import main",
+        "from avfake.cli import main; main(['info'])",
+    ],
+)
+def test_onnxruntime_sends_nothing_home(code: str, sample_path: Path, tmp_path: Path) -> None:
+    """Its builds keep an identifier of this machine in the temporary folder, and send telemetry."""
+    mine = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run(
+        [sys.executable, "-c", code.format(sample=str(sample_path))],
+        env=mine | {"TMPDIR": str(tmp_path), "HOME": str(tmp_path)},
+        check=True,
+        capture_output=True,
+        cwd=Path(__file__).parent.parent,
+    )
+    assert not list(tmp_path.iterdir())
