@@ -98,7 +98,7 @@ def run(
 
     `bundle`: name, version and sha256 of the models; `timeout`: seconds a file; `limits`: of what
     is unpacked; `brief`: leave boxes and windows out of the rows; `tell` hears of progress when it
-    begins and after each row.
+    begins, after each row and in the end.
 
     Raises AvfakeError `not_writable`, and what `engine` raises.
     """
@@ -108,6 +108,7 @@ def run(
         for job, prediction in answers:
             batch.settle(job, prediction)
     batch.outcome.seconds = time.monotonic() - started
+    batch.tell_end()
     return batch.outcome
 
 
@@ -136,7 +137,8 @@ class _Run:
         self.outcome = Outcome()
         self.outcome.renewed = scores.drop_stale((f.shown, _member(f)) for f in self._listed())
         self._total = sum(1 for _ in self._listed())
-        tell(self._progress())
+        self._told = self._progress()
+        tell(self._told)
 
     def jobs(self) -> Iterator[Job]:
         """What has to be judged, found when it is asked for."""
@@ -170,6 +172,11 @@ class _Run:
             message = message.replace(Path(job.path).name, file.basename)
         self._keep(file, size, replace(prediction, path=file.shown, message=message))
 
+    def tell_end(self) -> None:
+        """Tell that all is done, where the last row did not: after it came what has one already."""
+        if self._told.done < self._told.total:
+            self._tell(self._progress())
+
     def _listed(self) -> Iterator[Video]:
         return (file for file in self._files if not self._scores.holds(file.path))
 
@@ -194,7 +201,8 @@ class _Run:
         if quarantined and len(self.outcome.quarantined) < NAMED:
             self.outcome.quarantined.append((file.shown, str(prediction.reason)))
         self._times.append(time.monotonic())
-        self._tell(self._progress())
+        self._told = self._progress()
+        self._tell(self._told)
 
     def _progress(self) -> Progress:
         done = self.outcome.total
