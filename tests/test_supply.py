@@ -63,8 +63,8 @@ def _faults_of(node: ast.AST) -> Iterator[str]:
     else:
         return
     # `net.eval()`, `re.compile()` and `platform.system()` are other things.
-    other = name in ("eval", "compile") and owner or name in ("system", "popen") and owner != "os"
-    if name in CALLS and not other:
+    its_own = {"eval": "", "exec": "", "compile": "", "system": "os", "popen": "os"}
+    if name in CALLS and its_own.get(name, owner) == owner:
         yield f"{name} {CALLS[name]}"
     if name == "load" and owner == "torch" and not _is(by.get("weights_only"), True):
         yield "torch.load without weights_only=True"
