@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from avfake.cli_common import Teller, counted, duration, printer, some, span
 from avfake.cli_limits import add_limits, limits_of
+from avfake.terminal import visible
 from avfake.types import AvfakeError
 
 if TYPE_CHECKING:
@@ -312,7 +313,7 @@ def _summary(out: str, outcome: Outcome) -> list[str]:
             ]
     if outcome.quarantined:
         lines.append("  in quarantine, for they did it to their worker twice:")
-        lines += [f"    {path}: {reason}" for path, reason in outcome.quarantined]
+        lines += [f"    {visible(path)}: {reason}" for path, reason in outcome.quarantined]
     if (more := outcome.in_quarantine - len(outcome.quarantined)) > 0:
         lines.append(f"    {more:,} more: their rows say quarantined")
     return lines

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import subprocess
+import sys
+import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
-from avfake.sources import Sources
+from avfake.scratch import scratch
+from avfake.sources import Files, Sources
 from avfake.types import AvfakeError
 
 
@@ -151,3 +158,152 @@ def test_labels_that_cannot_be_read_are_no_labels(tmp_path: Path) -> None:
     (folder / "metadata.json").symlink_to("nowhere")
     with Sources([folder]) as sources:
         assert sources.labels() == {}
+
+
+# Files, one after another
+
+
+def shown(*sources: object, listed: bytes | None = None) -> list[str]:
+    """The names of all; those that cannot be listed with the reason."""
+    with Files([str(s) for s in sources], None if listed is None else io.BytesIO(listed)) as files:
+        first = [f"{f.shown}{f' {f.fault.reason}' if f.fault else ''}" for f in files]
+        assert len(list(files)) == len(first)  # they can be listed again
+        return first
+
+
+def test_all_in_a_folder_is_listed_whatever_it_is_called(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    (folder / "inner.zip").write_bytes(b"no zip")
+    os.mkfifo(folder / "fifo")
+    (folder / ".DS_Store").touch()
+    expected = ["a.MOV", "b.mp4", "fifo", "inner.zip", "notes.txt", "deep/er/c.mp4"]
+    assert shown("videos") == shown("./videos/") == [f"videos/{name}" for name in expected]
+    monkeypatch.chdir(folder)
+    assert shown(".") == expected
+
+
+def test_links_to_folders_are_told_and_not_followed(folder: Path) -> None:
+    (folder / "deep" / "up").symlink_to("..")
+    (folder / "deep" / "loop").symlink_to("loop")
+    (folder / "deep" / "link.mp4").symlink_to("../b.mp4")
+    found = shown(folder / "deep")
+    assert found == [
+        *(f"{folder}/deep/{name}" for name in ("link.mp4", "loop", "up not_a_file", "er/c.mp4"))
+    ]
+    assert f"{folder}/deep/up/b.mp4" in shown(folder / "deep" / "up")  # it was asked for
+    with Sources([folder / "deep"]) as sources:
+        assert sources.names() == ["c.mp4", "link.mp4"]
+
+
+def test_a_folder_that_cannot_be_listed_has_a_reason(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.scandir
+
+    def locked(path: str) -> Any:
+        if path.endswith("er"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    with Files([folder]) as files:
+        faults = {file.shown: str(file.fault) for file in files if file.fault is not None}
+    text = f"The folder {folder}/deep/er cannot be listed: Permission denied."
+    assert faults == {f"{folder}/deep/er": text}
+    with Sources([folder]) as sources:  # where names are asked for, it is not missed
+        assert sources.names() == ["a.MOV", "b.mp4"]
+
+
+def test_folders_may_be_as_deep_as_the_system_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folders = ["/".join("d" * depth) for depth in range(1, 1500)]
+    for name in folders:
+        os.mkdir(name)
+    Path(folders[-1], "a.mp4").touch()
+    try:
+        assert shown("d") == [f"{folders[-1]}/a.mp4"]
+    finally:  # deeper than what would tidy up can go
+        os.unlink(f"{folders[-1]}/a.mp4")
+        for name in reversed(folders):
+            os.rmdir(name)
+
+
+def test_a_list_names_files_as_they_are(tmp_path: Path) -> None:
+    listed = b"a.mp4\r\n\nno such *.mp4\nclip\xff.mp4\n x.zip"
+    names = ["a.mp4", "no such *.mp4", os.fsdecode(b"clip\xff.mp4"), " x.zip"]
+    assert shown(listed=listed) == names
+
+
+def test_a_zip_that_is_none_is_told_among_others(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(b"no zip")
+    os.mkfifo(tmp_path / "b.zip")
+    zipped(tmp_path / "c.zip", {"x.mp4": b"X", "y/z": b"Z", "__MACOSX/x": b""})
+    zipped(tmp_path / "d.zip", {"u.mp4": b"U"})
+    # A name that claims to be UTF-8 and is not.
+    raw = zipped(tmp_path / "e.zip", {"\u00fc.mp4": b"X"}).read_bytes()
+    (tmp_path / "e.zip").write_bytes(raw.replace("\u00fc".encode(), b"\xff\xff"))
+    assert shown(tmp_path / "*.zip") == [
+        f"{tmp_path}/a.zip not_readable",
+        f"{tmp_path}/b.zip not_readable",
+        f"{tmp_path}/c.zip/x.mp4",
+        f"{tmp_path}/c.zip/y/z",
+        f"{tmp_path}/d.zip/u.mp4",
+        f"{tmp_path}/e.zip not_readable",
+    ]
+
+
+def test_a_film_with_a_zip_behind_it_is_a_film(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(zipped(tmp_path / "t.zip", {"x": b"X"}).read_bytes())
+    assert shown(tmp_path / "a.mp4") == [f"{tmp_path}/a.mp4"]
+
+
+def test_few_of_many_zips_are_open_at_a_time(tmp_path: Path) -> None:
+    for number in range(30):
+        zipped(tmp_path / f"{number:02d}.zip", {"a.mp4": b"%d" % number})
+    with Files([tmp_path / "*.zip"]) as files:
+        videos = list(files)
+        for number in (0, 29, 0):
+            unpacked = files.fetch(videos[number])
+            assert Path(unpacked).read_bytes() == b"%d" % number
+            files.release(unpacked)
+        held = [file.path for file in psutil.Process().open_files()]
+        assert 0 < sum(name.endswith(".zip") for name in held) <= 8
+
+
+def test_sizes_as_they_are_now(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "t.zip", {"a/b.mp4": b"12345"})
+    with Files([path]) as files:
+        assert files.size(f"{path}/a/b.mp4", "a/b.mp4") == 5
+        assert files.size(f"{path}/c.mp4", "c.mp4") is None
+        assert files.size(f"{tmp_path}/u.zip/c.mp4", "c.mp4") is None
+        assert files.size(str(path)) == path.stat().st_size
+        assert files.size(str(tmp_path)) is None
+
+
+# What is unpacked
+
+
+def test_what_a_killed_process_has_unpacked_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code = """
+import os, signal, sys
+from avfake.scratch import scratch
+with scratch() as folder:
+    (folder / "1.video").write_bytes(b"film")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", code], env=os.environ | {"TMPDIR": str(tmp_path)})
+    (killed,) = tmp_path.iterdir()
+    (tmp_path / "avfake-not-ours").mkdir()  # without a lock: somebody else's
+    with scratch() as one:
+        assert not killed.exists()
+        with scratch() as other:
+            assert one.exists()
+            assert other != one
+    assert [path.name for path in tmp_path.iterdir()] == ["avfake-not-ours"]
