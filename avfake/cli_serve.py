@@ -43,7 +43,7 @@ def add_serve(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     serve.add_argument(
         "--token",
-        default=os.environ.get("AVFAKE_TOKEN"),
+        default=os.environ.get("AVFAKE_TOKEN") or None,
         help="what every request must bring along; better set the environment variable "
         "AVFAKE_TOKEN, for other users see a command line",
     )

@@ -199,7 +199,8 @@ async def see_the_wave(
 async def get_the_report(request: Request, id: str) -> Response:
     """The report to keep: everything on one page, pictures included, no script."""
     job: Job = request.app.state.jobs.get(id)
-    html = await _view(request, id, partial(work.report, job.upload.name, job.upload.sha256))
+    task = partial(work.report, job.upload.name, job.credentials)
+    html = await _view(request, id, task)
     headers = {
         "content-disposition": 'attachment; filename="avfake-report.html"',
         "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; "
@@ -309,23 +310,26 @@ def _judged(job: Job) -> work.Judged:
 async def _view(request: Request, id: str, task: Callable[..., Any]) -> Any:
     """What a worker answers to a task about a clip that was judged."""
     jobs: Jobs = request.app.state.jobs
-    job = jobs.get(id)
-    prediction = _judged(job).prediction
-    if prediction.media is None:
-        raise ApiError(404, "no_evidence", "There is nothing of this kind to show.")
-    return await _while_there(request, asyncio.ensure_future(jobs.view(partial(task, prediction))))
+    prediction = _judged(jobs.get(id)).prediction
+    viewing = asyncio.create_task(jobs.view(partial(task, prediction)))
+    try:
+        return await _while_there(request, viewing)
+    finally:
+        viewing.cancel()
 
 
-async def _while_there(request: Request, work: asyncio.Future[Any]) -> Any:
-    """Wait for work for as long as the client does."""
+async def _while_there(request: Request, task: asyncio.Task[Any]) -> Any:
+    """What a task gives, waited for as long as the client does."""
     leaving = asyncio.create_task(_left(request))
     try:
-        await asyncio.wait({work, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         leaving.cancel()
-    if not work.done():
+    if not task.done():
         raise Gone
-    return work.result()
+    if task.cancelled():  # its clip was deleted
+        raise ApiError(404, "not_found", "There is no such prediction any more.")
+    return task.result()
 
 
 async def _left(request: Request) -> None:

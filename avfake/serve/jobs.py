@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from avfake.credentials import Credentials, read_credentials
 from avfake.process import Fault
 from avfake.serve import work
 from avfake.serve.desks import Desk
@@ -36,6 +37,8 @@ VIEW_TIME = 120.0
 REST_AFTER = 300.0  # seconds without a question after which the process for pictures ends
 PREVIEW_TIME = 600.0
 """Seconds that making a preview may take."""
+CREDENTIALS_TIME = 30.0
+"""Seconds that reading a clip's Content Credentials may take."""
 _LOOK_EVERY = 1.0  # seconds between two looks for what is too old
 
 log = logging.getLogger("avfake.serve")
@@ -52,6 +55,7 @@ class Job:
         self.state = "queued"
         self.progress: Progress | None = None
         self.judged: work.Judged | None = None
+        self.credentials: Credentials | None = None
         self.judging: asyncio.Task[None] | None = None
         self.preview: asyncio.Task[Path | None] | None = None
         self.used = time.monotonic()
@@ -68,7 +72,7 @@ class Job:
             "progress": self._progress(),
             "created": self.created.isoformat(timespec="milliseconds"),
             "media": self._media(),
-            "credentials": None,
+            "credentials": None if self.credentials is None else self.credentials.to_dict(),
         }
         # The result may be megabytes of boxes: it was written in the worker, and once.
         result = b"null" if self.judged is None else self.judged.text
@@ -216,9 +220,14 @@ class Jobs:
         started = time.monotonic()
         upload = job.upload
         task = partial(work.judge, upload.path, upload.name)
+        # A process of its own reads them, beside the worker.
+        reading = asyncio.create_task(
+            asyncio.to_thread(read_credentials, upload.path, CREDENTIALS_TIME)
+        )
         try:
             judged = await self._attempts(desk, task, upload)
             self.fault = None
+            job.credentials = await reading
         except asyncio.CancelledError:
             raise
         except Exception as error:
@@ -253,18 +262,18 @@ class Jobs:
             log.warning("a clip %s, again", fault)
             return self._error(upload, fault.reason, f"{upload.name} {fault}, twice.")
         warned = replace(judged.prediction, warnings=(*judged.prediction.warnings, "retried"))
-        text = work.as_json(warned, upload.path.name, upload.name)
-        return replace(judged, prediction=warned, text=text)
+        return replace(judged, prediction=warned, text=work.as_json(warned, upload.name))
 
     def _error(self, upload: Upload, reason: str, message: str) -> work.Judged:
-        prediction = Prediction(upload.name, "error", reason, message, bundle=self.facts.bundle)
-        return work.Judged(prediction, json.dumps(prediction.to_dict()).encode(), None)
+        path = str(upload.path)
+        prediction = Prediction(path, "error", reason, message, bundle=self.facts.bundle)
+        return work.Judged(prediction, work.as_json(prediction, upload.name), None)
 
     async def _preview(self, job: Job) -> Path | None:
         out = job.folder / "preview.mp4"
         try:
             await self._copier.ask(partial(work.preview, job.upload.path, out), PREVIEW_TIME)
-        except (Fault, Exception) as error:
+        except Exception as error:
             log.warning("no preview: %s", type(error).__name__)
             log.debug("", exc_info=error)
             return None

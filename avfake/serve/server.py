@@ -10,19 +10,23 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from avfake.process import Fault
+from avfake.scratch import scratch
 from avfake.serve.app import make_app
 from avfake.serve.jobs import Jobs
 from avfake.serve.settings import Settings
 from avfake.serve.store import Store
 from avfake.serve.work import detector_of
 from avfake.types import AvfakeError
+
+if TYPE_CHECKING:
+    from avfake.detector import Detector
 
 HEAD_SECONDS = 10.0
 """Seconds that the head of a request may take to come in."""
@@ -39,16 +43,14 @@ def serve(settings: Settings, ready: Callable[[str], None] = lambda address: Non
     `ready` hears the address once requests are answered. Raises AvfakeError: `address_taken`,
     `no_such_address`, `no_worker`, or what loading the models raises.
     """
-    with contextlib.suppress(KeyboardInterrupt), _ended_by_signals():
-        listening = _listen(settings)
-        store = Store()
-        try:
-            if store.removed:
-                log.info("removed what %d dead runs had left", store.removed)
-            asyncio.run(_run(settings, store, listening, ready))
-        finally:
-            listening.close()
-            store.close()
+    load = partial(detector_of, settings.models)
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        _ended_by_signals(),
+        contextlib.closing(listen(settings)) as listening,
+        scratch() as folder,
+    ):
+        asyncio.run(run(settings, Store(folder), listening, load, ready))
 
 
 def address(listening: socket.socket) -> str:
@@ -59,13 +61,18 @@ def address(listening: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
 
-async def _run(
+async def run(
     settings: Settings,
     store: Store,
     listening: socket.socket,
+    load: Callable[[], Detector],
     ready: Callable[[str], None],
 ) -> None:
-    jobs = Jobs(settings, store, partial(detector_of, settings.models))
+    """Serve at a bound socket until uvicorn hears a signal, or this is cancelled.
+
+    `load`: what gives a worker process its detector; picklable.
+    """
+    jobs = Jobs(settings, store, load)
     try:
         async with jobs.open():
             config = uvicorn.Config(
@@ -115,7 +122,8 @@ class _Protocol(H11Protocol):
             self._waiting = None
 
 
-def _listen(settings: Settings) -> socket.socket:
+def listen(settings: Settings) -> socket.socket:
+    """Bind a socket. Raises AvfakeError `no_such_address` or `address_taken`."""
     try:
         info = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -136,18 +144,20 @@ def _listen(settings: Settings) -> socket.socket:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """However the process is told to end, it ends as Ctrl-C does, and cleans up.
+    """However the process is told to end, it ends as by Ctrl-C, and cleans up undisturbed.
 
     uvicorn hands a signal on to who had it before, once it has shut down.
     """
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def end(*_: object) -> None:
+        for number in signals:
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    names = ["SIGINT", "SIGTERM", "SIGHUP"]
-    before = {name: signal.signal(getattr(signal, name), end) for name in names}
+    before = {number: signal.signal(number, end) for number in signals}
     try:
         yield
     finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)

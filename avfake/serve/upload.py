@@ -122,7 +122,7 @@ def _slow() -> ApiError:
 
 def _boundary(request: Request) -> bytes:
     kind, parameters = parse_options_header(request.headers.get("content-type"))
-    if kind != b"multipart/form-data":
+    if kind.lower() != b"multipart/form-data":
         raise ApiError(415, "not_a_form", "A file is sent as multipart/form-data.")
     boundary = parameters.get(b"boundary", b"")
     if not boundary:

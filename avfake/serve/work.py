@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from avfake.types import AvfakeError, Prediction, Progress, Sound, probability
 from avfake.workers import Models
 
 if TYPE_CHECKING:
+    from avfake.credentials import Credentials
     from avfake.detector import Detector
 
 SPECTROGRAM = (1200, 160)
@@ -97,15 +96,20 @@ def judge(path: Path, name: str, detector: Detector, tell: Tell) -> Judged:
 
     prediction = detector.predict(path, tell=tell)
     playback = None if prediction.status == "error" else playback_of(path, prediction)
-    return Judged(prediction, as_json(prediction, path.name, name), playback)
+    return Judged(prediction, as_json(prediction, name), playback)
 
 
-def as_json(prediction: Prediction, stored: str, name: str) -> bytes:
-    """A prediction as the client gets it: the name that the server made for the file is in it
-    nowhere."""
-    message = prediction.message
-    told = None if message is None else message.replace(stored, name)
-    return json.dumps(replace(prediction, path=name, message=told).to_dict()).encode()
+def as_json(prediction: Prediction, name: str) -> bytes:
+    """A prediction as the client gets it: nothing in it tells where its file lies."""
+    return json.dumps(replace(renamed(prediction, name), path=name).to_dict()).encode()
+
+
+def renamed(prediction: Prediction, name: str) -> Prediction:
+    """The same, with the client's name for the file in its message."""
+    if prediction.message is None:
+        return prediction
+    stored = Path(prediction.path).name
+    return replace(prediction, message=prediction.message.replace(stored, name))
 
 
 def preview(path: Path, out: Path) -> None:
@@ -134,14 +138,17 @@ def wave(columns: int, prediction: Prediction, detector: Detector) -> dict[str, 
     from avfake.evidence import waveform
 
     sound = _sound(prediction, detector)
-    low, high = np.round(waveform(sound, columns), 4).T.tolist()
+    low, high = waveform(sound, columns).astype(float).round(4).T.tolist()
     return {"start": sound.start, "end": round(sound.end, 3), "low": low, "high": high}
 
 
-def report(name: str, sha256: str, prediction: Prediction, detector: Detector) -> str:
+def report(
+    name: str, credentials: Credentials | None, prediction: Prediction, detector: Detector
+) -> str:
+    """HTML. `name`: what the client calls the file."""
     from avfake.html import report_html
 
-    return report_html(prediction, detector)
+    return report_html(renamed(prediction, name), detector, name, credentials)
 
 
 def _sound(prediction: Prediction, detector: Detector) -> Sound:
