@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from avfake import __version__
 from avfake.cli_batch import add_batch
 from avfake.cli_limits import add_limits, limits_of
+from avfake.cli_report import add_report
 from avfake.cli_serve import add_serve
 from avfake.cli_submit import add_submit
 from avfake.terminal import visible
@@ -210,6 +211,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.set_defaults(run=_predict)
 
     add_batch(commands, common)
+    add_report(commands, common)
     add_submit(commands, common)
     add_serve(commands, common)
 

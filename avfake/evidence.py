@@ -17,16 +17,20 @@ import numpy as np
 from avfake.crops import face_crop
 from avfake.detector import Detector
 from avfake.media import Clip
+from avfake.pictures import Picture
 from avfake.tracks import SEARCH_EVERY
-from avfake.types import FRAME_RATE, SAMPLE_RATE, AvfakeError, Prediction, Sound, Track, Window
+from avfake.types import FRAME_RATE, SAMPLE_RATE, AvfakeError, Prediction, Sound, Window
 
 SIDE = 256
 """Pixels of a moment's pictures: twice what the branch sees of the same square, for people."""
+STILL = 480
+"""Longest side of a still, in pixels."""
 FULL = 0.9
 """Probability from which a heat map has its full orange, and 1 minus it its full blue."""
 FAKE_COLOUR, REAL_COLOUR = (213, 94, 0), (0, 114, 178)
 """RGB of what speaks for a fake and against it: vermilion and blue of Okabe and Ito (2008), which
 people with any kind of colour vision tell apart."""
+_RATE = FRAME_RATE / SEARCH_EVERY  # pictures a second that the picture branch looks at
 _BANDS = 80  # of the mel scale
 _WINDOW, _BINS = 640, 1024  # samples of a spectrum (40 ms), and of its transform
 _RANGE = 70.0  # dB from the loudest to the darkest
@@ -53,6 +57,14 @@ class Moment:
     heat: np.ndarray
 
 
+@dataclass(frozen=True)
+class Still:
+    """A whole picture of the clip: `time` in seconds, `picture` uint8 RGB [h, w, 3]."""
+
+    time: float
+    picture: np.ndarray
+
+
 def moments(
     path: Pathlike, prediction: Prediction, detector: Detector, count: int = 6
 ) -> tuple[Moment, ...]:
@@ -61,21 +73,42 @@ def moments(
     Every face's worst second comes before the second one of any face, and seconds of one face lie
     apart. Empty where the picture branch has no answer. Raises what opening the clip raises.
     """
+    found, _ = moments_and_stills(path, prediction, detector, count, ())
+    return found
+
+
+def moments_and_stills(
+    path: Pathlike,
+    prediction: Prediction,
+    detector: Detector,
+    count: int,
+    times: Sequence[float],
+) -> tuple[tuple[Moment, ...], tuple[Still, ...]]:
+    """`moments`, and the picture nearest to each of `times` (rising), from decoding once.
+
+    A still has the faces that were judged framed in white; its longest side is STILL pixels at
+    most. Times beyond the last picture get none.
+    """
     picked = _picked(_windows(prediction), count)
-    if not picked:
-        return ()
-    last = max(window.end for window in picked)
+    last = max([*(window.end for window in picked), *times], default=None)
+    if last is None:
+        return (), ()
     best: dict[Window, Moment] = {}
-    for track, time, picture, box in _looks(path, prediction, detector):
-        if time > last + 1.0:
+    stills: list[Still] = []
+    for picture in _pictures(path, detector):
+        if picture.time > last + 1.0:
             break
-        for window in picked:
-            if window.track != track or int(window.start) != int(time):
-                continue
-            moment = _moment(detector, track, time, picture, box)
-            if window not in best or moment.logit > best[window].logit:
-                best[window] = moment
-    return tuple(sorted(best.values(), key=lambda moment: -moment.logit))
+        faces = _faces(prediction, picture)
+        while len(stills) < len(times) and times[len(stills)] <= picture.time + 0.5 / _RATE:
+            stills.append(Still(picture.time, _still(picture, [box for _, box in faces])))
+        for track, box in faces:
+            for window in picked:
+                if window.track != track or int(window.start) != int(picture.time):
+                    continue
+                moment = _moment(detector, track, picture, box)
+                if window not in best or moment.logit > best[window].logit:
+                    best[window] = moment
+    return tuple(sorted(best.values(), key=lambda moment: -moment.logit)), tuple(stills)
 
 
 def moment_at(
@@ -88,12 +121,13 @@ def moment_at(
     """
     nearest = None
     if any(window.track == track for window in _windows(prediction)):
-        for number, when, picture, box in _looks(path, prediction, detector):
-            if number != track:
+        for picture in _pictures(path, detector):
+            box = dict(_faces(prediction, picture)).get(track)
+            if box is None:
                 continue
-            if nearest is not None and abs(when - time) >= abs(nearest[0] - time):
+            if nearest is not None and abs(picture.time - time) >= abs(nearest[0].time - time):
                 break
-            nearest = when, picture, box
+            nearest = picture, box
     if nearest is None:
         raise AvfakeError("no_such_face", f"No face {track} was judged in this clip.")
     return _moment(detector, track, *nearest)
@@ -181,33 +215,46 @@ def _picked(windows: Sequence[Window], count: int) -> list[Window]:
     return chosen
 
 
-def _looks(
-    path: Pathlike, prediction: Prediction, detector: Detector
-) -> Iterator[tuple[int, float, np.ndarray, np.ndarray]]:
-    """(track, time, uint8 RGB [h, w, 3], box in its pixels) of each look that the picture branch
-    took, in the order of time."""
+def _pictures(path: Pathlike, detector: Detector) -> Iterator[Picture]:
+    """The pictures that the picture branch looked at, in colour, one after the other."""
     with Clip(path, limits=detector.limits) as clip:
-        # The pictures in between, which only tracking needs, are not converted.
-        for picture in clip.pictures(1, FRAME_RATE / SEARCH_EVERY):
-            for track in prediction.tracks:
-                box = _box_at(track, picture.time)
-                if box is not None and picture.colour is not None:
-                    yield track.index, picture.time, picture.colour, box / picture.colour_scale
+        # Those in between, which only tracking needs, are not converted.
+        yield from clip.pictures(1, _RATE)
 
 
-def _box_at(track: Track, time: float) -> np.ndarray | None:
-    nearest = int(np.searchsorted(track.times, time - 0.5 / FRAME_RATE))
-    if nearest < len(track.times) and track.times[nearest] <= time + 0.5 / FRAME_RATE:
-        return track.boxes[nearest]
-    return None
+def _faces(prediction: Prediction, picture: Picture) -> list[tuple[int, np.ndarray]]:
+    """(track, box in pixels of `picture.colour`) of each face that was followed there."""
+    found = []
+    for track in prediction.tracks:
+        nearest = int(np.searchsorted(track.times, picture.time - 0.5 / FRAME_RATE))
+        if nearest < len(track.times) and track.times[nearest] <= picture.time + 0.5 / FRAME_RATE:
+            found.append((track.index, track.boxes[nearest] / picture.colour_scale))
+    return found
 
 
-def _moment(
-    detector: Detector, track: int, time: float, picture: np.ndarray, box: np.ndarray
-) -> Moment:
-    logit, leaning = detector.visual.explain(face_crop(picture, box, detector.visual.size))
-    crop = face_crop(picture, box, SIDE)
-    return Moment(track, time, logit, crop, _heated(crop, leaning))
+def _moment(detector: Detector, track: int, picture: Picture, box: np.ndarray) -> Moment:
+    colour = _colour(picture)
+    logit, leaning = detector.visual.explain(face_crop(colour, box, detector.visual.size))
+    crop = face_crop(colour, box, SIDE)
+    return Moment(track, picture.time, logit, crop, _heated(crop, leaning))
+
+
+def _still(picture: Picture, boxes: Sequence[np.ndarray]) -> np.ndarray:
+    colour = _colour(picture)
+    factor = min(1.0, STILL / max(colour.shape[:2]))
+    height, width = (max(1, round(side * factor)) for side in colour.shape[:2])
+    small = cv2.resize(colour, (width, height), interpolation=cv2.INTER_AREA)
+    for box in boxes:
+        left, top, right, bottom = (round(float(value) * factor) for value in box)
+        for grey, thick in ((0, 3), (255, 1)):  # white on black: seen on any background
+            cv2.rectangle(small, (left, top), (right, bottom), [grey] * 3, thick, cv2.LINE_AA)
+    return small
+
+
+def _colour(picture: Picture) -> np.ndarray:
+    if picture.colour is None:
+        raise ValueError("this picture has no colour")
+    return picture.colour
 
 
 def _heated(crop: np.ndarray, leaning: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from avfake.limits import DEFAULT_LIMITS, Limits
 from avfake.media import Clip
 from avfake.types import (
     FRAME_RATE,
@@ -37,7 +38,9 @@ def check_target(out: str | os.PathLike[str]) -> None:
         raise AvfakeError("usage", f"Nothing can be written in the folder {target.parent}.")
 
 
-def write_marked_video(prediction: Prediction, out: str | os.PathLike[str]) -> None:
+def write_marked_video(
+    prediction: Prediction, out: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS
+) -> None:
     """Write `out` (MP4, 25 pictures a second, with sound): what was judged, and how.
 
     Decodes `prediction.path` anew; scores are those of the prediction. Raises AvfakeError
@@ -52,7 +55,7 @@ def write_marked_video(prediction: Prediction, out: str | os.PathLike[str]) -> N
         raise AvfakeError(
             "needs_extra", "Marked-up video needs moviepy: pip install 'avfake[report]'."
         ) from None
-    with Clip(prediction.path) as clip:
+    with Clip(prediction.path, limits=limits) as clip:
         sound = clip.sound()
         pictures = clip.pictures(colour_every=1)
         first = next(pictures, None)

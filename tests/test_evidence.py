@@ -20,6 +20,7 @@ from avfake.evidence import (
     encode_png,
     moment_at,
     moments,
+    moments_and_stills,
     pitch,
     spectrogram,
     waveform,
@@ -213,3 +214,32 @@ def test_pictures_become_png_and_jpeg_with_their_colours() -> None:
         assert np.abs(back.astype(int) - picture).max() <= bound
     assert encode_png(picture).startswith(b"\x89PNG")
     assert encode_jpeg(picture).startswith(b"\xff\xd8\xff")
+
+
+# Stills
+
+
+def test_stills_are_taken_on_the_way_with_their_faces_framed(
+    detector: Detector, sample_path: Path, sample_prediction: Prediction
+) -> None:
+    times = (0.5, 2.5, 4.5)
+    found, stills = moments_and_stills(sample_path, sample_prediction, detector, 2, times)
+    assert [m.time for m in found] == [
+        m.time for m in moments(sample_path, sample_prediction, detector, 2)
+    ]
+    assert [still.time for still in stills] == pytest.approx(times, abs=0.2)
+    for still in stills:
+        assert still.picture.shape == (384, 384, 3)
+        left, top, _, _ = sample_prediction.tracks[0].boxes[round(still.time * 25)]
+        frame = still.picture[round(top) - 3 : round(top) + 4, round(left) + 20]
+        assert frame.max() > 225
+        assert frame.min() < 60
+
+
+def test_a_clip_without_faces_has_stills_all_the_same(
+    detector: Detector, sample_path: Path, sample_prediction: Prediction
+) -> None:
+    faceless = replace(sample_prediction, branches={}, tracks=())
+    found, stills = moments_and_stills(sample_path, faceless, detector, 6, (1.0, 99.0))
+    assert found == ()
+    assert len(stills) == 1

@@ -1,0 +1,127 @@
+"""The command `avfake report`: one file judged, and a page about it that can be handed on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from avfake.cli_limits import add_limits, limits_of
+from avfake.types import AvfakeError
+
+NOTES = """\
+examples:
+  avfake report clip.mp4                              clip.mp4.report.html, which holds all it shows
+  avfake report clip.mp4 --out a.html --pdf a.pdf     the same on paper
+  avfake report clip.mp4 --video marked.mp4           and the clip with its faces marked
+
+A file that cannot be judged has a report, too: it says why.
+
+exit status: 0 the file was judged, 1 it was not (or there is no such file), 2 wrong usage"""
+
+
+def add_report(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add the command to argparse's `commands`; `common` holds the options that all share."""
+    report = commands.add_parser(
+        "report",
+        parents=[common],
+        help="judge a file and write a page about it, for people",
+        description="Judge a file and write a page about it, for people (extra 'report').",
+        epilog=NOTES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    report.add_argument("path", metavar="FILE", help="what to judge")
+    report.add_argument(
+        "--out", metavar="OUT.html", help="the page (default: FILE's name and .report.html, here)"
+    )
+    report.add_argument("--pdf", metavar="OUT.pdf", help="also write the page as PDF")
+    report.add_argument(
+        "--video", metavar="OUT.mp4", help="also write the clip with its faces marked"
+    )
+    report.add_argument(
+        "--face-model",
+        metavar="FILE.onnx|dlib",
+        help="find faces with this YuNet model, or dlib, instead of the bundle's own finder",
+    )
+    add_limits(report)
+    report.set_defaults(run=_report)
+
+
+def _report(options: argparse.Namespace) -> int:
+    path = Path(options.path)
+    out = Path(options.out or f"{path.name}.report.html")
+    _check_targets(options, path, out)
+    limits = limits_of(options)
+
+    from rich.console import Console
+    from rich.text import Text
+
+    from avfake.credentials import read_credentials
+    from avfake.detector import Detector
+    from avfake.html import check_html, check_pdf, write_pdf, write_report
+    from avfake.report import render
+
+    check_html()
+    if options.pdf:
+        check_pdf()
+    before = _state(path)
+    detector = Detector.from_pretrained(options.bundle, options.face_model, limits=limits)
+    with Console(stderr=True).status(Text(f"looking at {path}")):
+        prediction = detector.predict(path)
+        page = write_report(
+            prediction,
+            detector,
+            out,
+            credentials=read_credentials(path, limits=limits),
+            settings={"Faces found by": options.face_model or "the models' own finder"},
+        )
+        written = [out]
+        if options.pdf:
+            write_pdf(page, options.pdf)
+            written.append(Path(options.pdf))
+        if options.video and prediction.media is not None:
+            from avfake.markup import write_marked_video
+
+            write_marked_video(prediction, options.video, limits)
+            written.append(Path(options.video))
+    if _state(path) != before:
+        text = f"{path.name} was changed while it was judged: the report is of neither state."
+        raise AvfakeError("file_changed", text)
+    if options.json:
+        print(json.dumps(prediction.to_dict()))
+    else:
+        console = Console(highlight=False)
+        console.print(render(prediction), soft_wrap=True)
+        for target in written:
+            console.print(Text(f"  written: {target}"), soft_wrap=True)
+    return 0 if prediction.status == "ok" else 1
+
+
+def _check_targets(options: argparse.Namespace, path: Path, out: Path) -> None:
+    """Raise AvfakeError before any work is done where an output could not be, or be meant."""
+    for target, suffixes in ((out, (".html", ".htm")), (options.pdf, (".pdf",))):
+        if target is None:
+            continue
+        target = Path(target)
+        if target.suffix.lower() not in suffixes:
+            text = f"{target.name} must end in {suffixes[0]}."
+            raise AvfakeError("usage", text)
+        if target.is_dir() or not os.access(target.parent, os.W_OK):
+            raise AvfakeError("usage", f"{target} cannot be written.")
+        if target.exists() and path.exists() and target.samefile(path):
+            raise AvfakeError("usage", f"{target} is what is to be judged.")
+    if options.video:
+        from avfake.markup import check_target
+
+        check_target(options.video)
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    """What changes when a file does. Raises AvfakeError `not_found` where there is none."""
+    try:
+        facts = os.stat(path)
+    except (OSError, ValueError):
+        raise AvfakeError("not_found", f"There is no file {path.name}.") from None
+    return facts.st_size, facts.st_mtime_ns, facts.st_ino
