@@ -126,7 +126,8 @@ class Container:
                     packet = next(packets)
             except StopIteration:
                 break
-            except (av.error.FFmpegError, UnicodeDecodeError) as error:
+            # IndexError: PyAV, at the end of a file whose streams have become more on the way.
+            except (av.error.FFmpegError, UnicodeDecodeError, IndexError) as error:
                 self._lost(error)
                 break
             if packet.has_sidedata("encryption_info"):

@@ -137,7 +137,7 @@ class Detector:
         except Exception as error:
             name = os.path.basename(os.fspath(path))
             if is_memory_fault(error):
-                log.error("%s: %s", path, error)
+                log.info("%s: %s", path, error)
                 text = f"{name} asks for more memory than there is."
                 return self._error(path, "out_of_memory", text, started)
             log.exception("%s", path)
