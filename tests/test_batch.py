@@ -209,7 +209,7 @@ def test_what_a_file_does_to_its_worker_costs_its_own_row_alone(tmp_path: Path) 
     clips = made(tmp_path / "clips", contents | {f"ok{n}.mp4": f"ok {n}" for n in range(8)})
     made(clips, {"once.mp4": f"once {marker}"})
     out = tmp_path / "s.jsonl"
-    outcome = run_scripted([str(clips)], out, timeout=3.0)
+    outcome = run_scripted([str(clips)], out, timeout=6.0)
     found = {Path(path).stem: row for path, row in rows(out).items()}
     for name, (_, reason) in faults.items():
         row = found.pop(name)
