@@ -34,9 +34,9 @@ examples:
 
 Each file is judged in a worker process, on one thread: a score depends on nothing but the file, and
 one that crashes, stalls or fills its worker is tried once more, then set aside ("quarantined") with
-the reason. A row is what `avfake predict --json` prints, and the file's size; it is written as soon
-as it is there, and never touched again. With --resume, rows that are there stay; a file whose size
-has changed since is judged again.
+the reason. A row is what `avfake predict --json` prints, the file's size and the settings; it is
+written as soon as it is there. With --resume rows stay, but for those of files whose size has
+changed: these are judged again. Time-out and limits, but for --max-seconds, may change meanwhile.
 
 exit status: 0 every file has a score, 1 some have none (or the run could not begin), 2 wrong usage,
 130 stopped by Ctrl-C"""
@@ -89,7 +89,9 @@ def add_batch(commands: Any, common: argparse.ArgumentParser) -> None:
         help="the same, and judge files again whose rows are errors",
     )
     batch.add_argument(
-        "--brief", action="store_true", help="leave boxes and windows out of the rows"
+        "--brief",
+        action="store_true",
+        help="leave boxes and windows out of the rows: about 1 kB each",
     )
     batch.add_argument(
         "--face-model",
