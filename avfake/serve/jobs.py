@@ -16,7 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avfake.credentials import Credentials, read_credentials
+from avfake import credentials
+from avfake.credentials import Credentials, not_installed, unreadable
 from avfake.process import Fault
 from avfake.serve import work
 from avfake.serve.desks import Desk
@@ -115,6 +116,7 @@ class Jobs:
         self._judges = [Desk(partial(work.judging, load), memory, ear) for ear in self._ears]
         self._viewer = Desk(partial(work.viewing, load), memory)
         self._copier = Desk(work.copying, memory)
+        self._notary = Desk(credentials.reader, credentials.MEMORY)
         self._viewed = time.monotonic()
         self.fault: str | None = None
         """Why no clip can be judged at present, if so: a reason code."""
@@ -138,7 +140,7 @@ class Jobs:
             for task in doing:
                 task.cancel()
             await asyncio.gather(*doing, return_exceptions=True)
-            desks = [*self._judges, self._viewer, self._copier]
+            desks = [*self._judges, self._viewer, self._copier, self._notary]
             await asyncio.gather(*(asyncio.to_thread(desk.close) for desk in desks))
 
     @contextmanager
@@ -220,10 +222,7 @@ class Jobs:
         started = time.monotonic()
         upload = job.upload
         task = partial(work.judge, upload.path, upload.name)
-        # A process of its own reads them, beside the worker.
-        reading = asyncio.create_task(
-            asyncio.to_thread(read_credentials, upload.path, CREDENTIALS_TIME)
-        )
+        reading = asyncio.create_task(self._credentials(upload))
         try:
             judged = await self._attempts(desk, task, upload)
             self.fault = None
@@ -237,6 +236,8 @@ class Jobs:
             self.fault = error.reason if isinstance(error, AvfakeError) else "no_worker"
             text = "The server cannot judge clips at present; its own log says why."
             judged = self._error(upload, self.fault, text)
+        finally:
+            reading.cancel()
         job.judged, job.state, job.progress = judged, "done", None
         job.used = time.monotonic()
         if judged.playback is not None and judged.playback.type is None:
@@ -263,6 +264,19 @@ class Jobs:
             return self._error(upload, fault.reason, f"{upload.name} {fault}, twice.")
         warned = replace(judged.prediction, warnings=(*judged.prediction.warnings, "retried"))
         return replace(judged, prediction=warned, text=work.as_json(warned, upload.name))
+
+    async def _credentials(self, upload: Upload) -> Credentials:
+        """What the file's manifest says. It is read beside the judging, in another process."""
+        missing = not_installed()
+        if missing is not None:
+            return missing
+        item = str(upload.path), self._settings.limits.bytes
+        try:
+            found: Credentials = await self._notary.ask(item, CREDENTIALS_TIME)
+        except (Fault, AvfakeError) as error:
+            log.debug("no credentials: %s", error)
+            return unreadable("they could not be read")
+        return found
 
     def _error(self, upload: Upload, reason: str, message: str) -> work.Judged:
         path = str(upload.path)

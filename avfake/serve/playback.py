@@ -22,7 +22,7 @@ import numpy as np
 from avfake.container import CONTAINERS
 from avfake.media import Clip
 from avfake.serve.work import Playback
-from avfake.types import FRAME_RATE, SAMPLE_RATE, Prediction
+from avfake.types import FRAME_RATE, SAMPLE_RATE, MediaInfo
 
 PREVIEW_SECONDS = 600.0
 """A preview shows this much of the clip's beginning."""
@@ -42,11 +42,8 @@ _SIGNS = {
 log = logging.getLogger(__name__)
 
 
-def playback_of(path: Path, prediction: Prediction) -> Playback | None:
-    """How to play a clip that was judged; None where it has nothing to play."""
-    info = prediction.media
-    if info is None:
-        return None
+def playback_of(path: Path, info: MediaInfo) -> Playback | None:
+    """How to play a clip that was judged; None where nothing of it plays."""
     with open(path, "rb") as file:
         head = file.read(4096)
         if info.is_image:

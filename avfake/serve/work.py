@@ -92,10 +92,12 @@ def facts(detector: Detector, tell: Tell) -> Facts:
 
 def judge(path: Path, name: str, detector: Detector, tell: Tell) -> Judged:
     """Judge a stored clip. `name`: what the client calls it."""
-    from avfake.serve.playback import playback_of
-
     prediction = detector.predict(path, tell=tell)
-    playback = None if prediction.status == "error" else playback_of(path, prediction)
+    playback = None
+    if prediction.media is not None:
+        from avfake.serve.playback import playback_of
+
+        playback = playback_of(path, prediction.media)
     return Judged(prediction, as_json(prediction, name), playback)
 
 
