@@ -25,7 +25,7 @@ from avfake.sources import Files
 from avfake.types import AvfakeError, Prediction
 from avfake.workers import Job, Models, judge_each
 from tests.clips import grey_frames, remux, write_clip
-from tests.judges import BUNDLE, Scripted, run_scripted
+from tests.scripted import BUNDLE, Scripted, run_scripted
 
 
 def made(folder: Path, contents: dict[str, str]) -> Path:
@@ -288,7 +288,7 @@ def test_killed_at_any_moment_it_ends_as_if_nothing_had_happened(
     }
 
     def start(writes: int) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "tests.judges", str(writes), out, *many]
+        command = [sys.executable, "-m", "tests.scripted", str(writes), out, *many]
         return subprocess.Popen(command, cwd=tmp_path, env=environment)
 
     kills = torn = 0
