@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -26,47 +24,15 @@ from avfake.cluster import LOSSES, judge_on_cluster
 from avfake.types import AvfakeError, Prediction
 from avfake.workers import Job, judge_each
 from tests.clips import portrait
-from tests.conftest import REPOSITORY
 from tests.judges import Placed, damaged
+from tests.nodes import Nodes, kill, raylet, three_nodes
 from tests.processes import gone
-
-if importlib.util.find_spec("ray") is None:  # not imported here: it reads its environment then
-    pytest.skip("Ray is not installed", allow_module_level=True)
-
-Nodes = Any  # ray.cluster_utils.Cluster
 
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
-    """A head without CPUs, and two nodes with two each: real processes, as on three machines."""
-    settings = {
-        "PYTHONPATH": str(REPOSITORY),
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.items():
-            patch.setenv(name, value)
-        from ray.cluster_utils import Cluster
-
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-        for _ in range(2):
-            cluster.add_node(num_cpus=2)
-        yield cluster
-        cluster.shutdown()
-
-
-def raylet(node: Any) -> float:
-    return float(node.all_processes["raylet"][0].process.pid)
-
-
-def kill(nodes: Nodes, node: Any) -> None:
-    """The node and all that runs on it, without a word."""
-    processes = psutil.Process(int(raylet(node))).children(recursive=True)
-    for process in processes:
-        process.kill()
-    nodes.remove_node(node, allow_graceful=False)
+    with three_nodes() as nodes:
+        yield nodes
 
 
 def told(prediction: Prediction) -> tuple[Any, ...]:

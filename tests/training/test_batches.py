@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from avfake.types import AvfakeError
-from training.batches import Job, Outcome, duration, records, run
+from tests.nodes import kill, three_nodes
+from training.batches import Job, Outcome, duration, on_cluster, records, run
 from training.shards import Folder, Shards, read_bytes
 
 REPOSITORY = Path(__file__).parents[2]
@@ -43,7 +47,7 @@ def handle(item: Named) -> Outcome:
     if item.path.startswith("gone"):
         raise AvfakeError("not_found", "There is no file gone.mp4.")
     if item.path.startswith("slow"):
-        time.sleep(0.02)
+        time.sleep(0.2 if item.path.startswith("slower") else 0.02)
     if item.path.startswith("bug"):
         raise KeyError(item.path)
     if item.path.startswith("broken"):
@@ -113,11 +117,12 @@ def run_slowly(out: Path) -> None:
     run(job, [Named(f"slow{index}") for index in range(60)], 2, "test", batch=3)
 
 
-def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path: Path) -> None:
-    def content(out: Path) -> dict[str, bytes]:
-        files = (path for path in out.rglob("*") if path.is_file())
-        return {str(path.relative_to(out)): path.read_bytes() for path in files}
+def content(out: Path) -> dict[str, bytes]:
+    files = (path for path in out.rglob("*") if path.is_file())
+    return {str(path.relative_to(out)): path.read_bytes() for path in files}
 
+
+def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run_slowly(whole)
     finished = [0]
@@ -135,6 +140,29 @@ def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path: Path) -
     assert 0 < finished[1] < finished[-1] < 20  # it was killed in the middle of things
     run_slowly(killed)
     assert content(killed) == content(whole)
+
+
+@pytest.mark.slow
+def test_a_lost_node_costs_time_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    items = [Named("crash"), *(Named(f"slower{index}") for index in range(120))]
+    near, far = (
+        Job(handler, Shards(out), out / "batches", 60.0)
+        for out in (tmp_path / "near", tmp_path / "far")
+    )
+    run(near, items, 2, "near", batch=5)
+
+    def interfere(nodes: Any) -> None:
+        while len(list(far.records.glob("*.json"))) < 4:
+            time.sleep(0.05)
+        kill(nodes, next(iter(nodes.worker_nodes)))
+
+    with three_nodes() as nodes:
+        thread = threading.Thread(target=interfere, args=(nodes,))
+        thread.start()
+        run(far, items, 4, "far", functools.partial(on_cluster, address=nodes.address), batch=5)
+        thread.join()
+    assert "was lost" in capsys.readouterr().out
+    assert content(tmp_path / "far") == content(tmp_path / "near")
 
 
 def test_workers_that_cannot_start_end_the_run(tmp_path: Path) -> None:

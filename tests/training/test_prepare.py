@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -215,7 +216,7 @@ def sharded(own: Path) -> Path:
     return out
 
 
-def run_prepare(root: Path, out: Path) -> subprocess.Popen[bytes]:
+def run_prepare(root: Path, out: Path, *more: str) -> subprocess.Popen[bytes]:
     """`python -m training.prepare --dataset folder` in batches of two clips."""
     code = (
         "import functools, sys\n"
@@ -228,7 +229,8 @@ def run_prepare(root: Path, out: Path) -> subprocess.Popen[bytes]:
     script.write_text(code)
     command = [sys.executable, str(script), "--dataset", "folder", str(root), str(out)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    return subprocess.Popen([*command, "--workers", "2", "--face-model", "dlib"], env=environment)
+    command += ["--workers", "2", "--face-model", "dlib", *more]
+    return subprocess.Popen(command, env=environment)
 
 
 def test_shards_hold_what_the_index_says(own: Path, sharded: Path) -> None:
@@ -298,10 +300,19 @@ def test_a_run_killed_again_and_again_ends_as_one_that_was_not(
         finished = len(list(out.glob("batches/*.json")))
     assert run_prepare(own, out).wait(timeout=120) == 0
 
-    def content(root: Path) -> dict[str, bytes]:
-        files = (path for path in root.rglob("*") if path.is_file())
-        return {str(path.relative_to(root)): path.read_bytes() for path in files}
+    assert content(out) == content(sharded)
 
+
+def content(root: Path) -> dict[str, bytes]:
+    files = (path for path in root.rglob("*") if path.is_file())
+    return {str(path.relative_to(root)): path.read_bytes() for path in files}
+
+
+def test_a_cluster_prepares_the_same_bytes(own: Path, sharded: Path, tmp_path: Path) -> None:
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("Ray is not installed")
+    out = tmp_path / "ray"
+    assert run_prepare(own, out, "--engine", "ray").wait(timeout=300) == 0
     assert content(out) == content(sharded)
 
 
