@@ -17,6 +17,7 @@ import av
 import av.error
 import numpy as np
 
+from avfake.boxes import check_claims
 from avfake.container import Container, open_regular
 from avfake.limits import DEFAULT_LIMITS, Limits, is_memory_fault
 from avfake.pictures import (
@@ -84,6 +85,7 @@ class Clip:
                 width, height = self._still.size
                 self.info = MediaInfo(None, width, height, None, None, None, None, is_image=True)
             else:
+                check_claims(self._file, self.path.name)
                 self._container = Container(self._file, self.path.name, limits)
                 self.info = self._probe(self._container)
         except OSError as error:

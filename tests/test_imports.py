@@ -21,6 +21,7 @@ ORDER = {
     "avfake.cli_limits": 2,
     "avfake.windows": 2,
     "avfake.pictures": 2,
+    "avfake.boxes": 2,
     "avfake.container": 3,
     "avfake.media": 4,
     "avfake.crops": 2,
