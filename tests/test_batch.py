@@ -296,18 +296,18 @@ def test_killed_at_any_moment_it_ends_as_if_nothing_had_happened(
         process = start(chance.randint(1, 20) if number % 2 else 0)
         if number % 2 == 0:
             # Not before it has begun, which takes longest.
-            before, until = written(tmp_path / out), time.monotonic() + 60
+            before, until = written(tmp_path / out), time.monotonic() + 300
             while written(tmp_path / out) == before and process.poll() is None:
                 assert time.monotonic() < until
                 time.sleep(0.005)
-            time.sleep(chance.uniform(0, 0.4))
+            time.sleep(chance.uniform(0, 0.25))
             process.kill()
-        kills += process.wait(timeout=60) == -9
+        kills += process.wait(timeout=300) == -9
         torn += last_byte(tmp_path / out) != b"\n"
     assert kills == 10
     assert torn >= 5
     process = start(0)
-    assert process.wait(timeout=120) == 0
+    assert process.wait(timeout=300) == 0
     seen = rows(tmp_path / out)
     assert len(seen) == 300
     monkeypatch.chdir(tmp_path)

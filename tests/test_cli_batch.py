@@ -31,7 +31,7 @@ def call(*arguments: str, cwd: Path, **more: Any) -> subprocess.CompletedProcess
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=120,
+        timeout=300,
         **more,
     )
     assert "Traceback" not in done.stdout + done.stderr
@@ -186,13 +186,13 @@ def test_ctrl_c_ends_at_once_with_a_whole_file_and_no_workers(
         # What runs the tests in the background may have them ignore it, and all that they start.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    out, until = tmp_path / "s.jsonl", time.monotonic() + 60
+    out, until = tmp_path / "s.jsonl", time.monotonic() + 300
     while not (out.exists() and out.stat().st_size) and time.monotonic() < until:
         time.sleep(0.01)
     refused = call("clips", "--out", "s.jsonl", "--resume", cwd=tmp_path)
     assert "[in_use]" in refused.stderr
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=15)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "stopped; the same command with --resume goes on" in errors
     assert "Traceback" not in errors

@@ -52,7 +52,7 @@ def awkward(folder: Path, count: int, seed: int) -> Path:
         place = folder / name
         place.mkdir(parents=True)
         path = TRAPS[name](place)
-        if name in FILES and path.is_file():
+        if name in FILES and path.is_file() and path.stat().st_size < 1 << 20:
             files.append(path)
     damaged = folder / "damaged"
     damaged.mkdir()
