@@ -158,6 +158,8 @@ def _batch(options: argparse.Namespace) -> int:
             print("stopped; the same command with --resume goes on", file=sys.stderr)
             raise
         except AvfakeError as error:
+            if error.reason != "not_writable":
+                raise
             text = f"{error} The rows before are whole; the same command with --resume goes on."
             raise AvfakeError(error.reason, text) from None
     if options.json:
