@@ -27,11 +27,9 @@ export function clipPage(entry, context, { small = false } = {}) {
     "div", { class: "bench" },
     h(
       "div", { class: "answer" },
-      result.message && h("p", { class: "note" }, result.message),
       verdictPanel(result, context.about.thresholds),
       warnings(result),
       branches(result),
-      small || result.status !== "ok" ? null : meaning(result),
     ),
     h("div", { class: "film" }, film.element, heat?.element),
     course?.element,
@@ -48,7 +46,7 @@ export function clipPage(entry, context, { small = false } = {}) {
     bench,
     h(
       "div", { class: "cards" },
-      small || result.status !== "ok" ? null : rarity(result),
+      small || result.status !== "ok" ? null : h("div", { class: "worth card" }, meaning(result), rarity(result)),
       credentials(job.credentials),
       facts(job, context.about),
     ),

@@ -1,7 +1,7 @@
 // What is known of the file and of what judged it; and what the file says of itself.
 
 import { h } from "./dom.js";
-import { bytes, clock, list, named, number, percent, t } from "./text.js";
+import { bytes, clock, list, moment, named, number, percent, t } from "./text.js";
 
 /** Warnings in words: they limit what the answer is for. */
 export function warnings(result) {
@@ -26,7 +26,7 @@ export function facts(job, about) {
       fact(t("facts.bundle"), t("facts.bundle_value", { name: bundle.name ?? "?", version: bundle.version ?? "?" })),
       fact(t("facts.bundle_sha256"), hash(bundle.sha256)),
       fact(t("facts.program"), t("facts.program_value", { version: about.version })),
-      result.seconds.total === undefined ? null : fact(t("facts.took"), t("facts.seconds", { value: number(result.seconds.total, 1) })),
+      result.seconds.total === undefined ? null : fact(t("facts.took"), t("facts.seconds", { value: number(Math.max(0.1, result.seconds.total), 1) })),
     ),
   );
 }
@@ -63,7 +63,7 @@ export function credentials(said) {
   const rows = [
     ["signer", said.signer],
     ["issuer", said.issuer],
-    ["signed", said.signed],
+    ["signed", said.signed && moment(said.signed)],
     ["tool", said.tool],
     ["ingredients", said.ingredients ? number(said.ingredients) : null],
   ].filter(([, value]) => value);
@@ -76,7 +76,7 @@ export function credentials(said) {
       ? h(
           "div", {},
           h("h4", {}, t("credentials.actions")),
-          h("ul", {}, said.actions.map((action) => h("li", {}, [action.words ?? action.action, action.source, action.tool, action.when].filter(Boolean).join(" · ")))),
+          h("ul", {}, said.actions.map((action) => h("li", {}, [action.words ?? action.action, action.source, action.tool, action.when && moment(action.when)].filter(Boolean).join(" · ")))),
         )
       : null,
     said.problems?.length

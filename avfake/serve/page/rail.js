@@ -58,9 +58,12 @@ export function rail(context) {
   });
   relist();
   const mark = (keys) => {
-    for (const [key, { link }] of rows) {
-      if (keys.includes(key)) link.setAttribute("aria-current", "page");
-      else link.removeAttribute("aria-current");
+    for (const [key, { item, link }] of rows) {
+      if (!keys.includes(key)) link.removeAttribute("aria-current");
+      else {
+        link.setAttribute("aria-current", "page");
+        items.scrollTo({ left: item.offsetLeft - 20 }); // a strip on narrow screens
+      }
     }
   };
   return { element, mark };

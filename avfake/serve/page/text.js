@@ -72,6 +72,13 @@ export function spoken(seconds) {
   return minutes ? `${t("time.minutes", { count: minutes, value: number(minutes) })} ${rest}` : rest;
 }
 
+/** An ISO time for people; as it is where it is none. */
+export function moment(iso) {
+  const time = new Date(iso);
+  if (Number.isNaN(time.getTime())) return iso;
+  return new Intl.DateTimeFormat(texts.language, { dateStyle: "medium", timeStyle: "short" }).format(time);
+}
+
 export function bytes(count) {
   const steps = list("units");
   let step = 0;

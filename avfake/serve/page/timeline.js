@@ -158,7 +158,7 @@ function bars(cells, segments, duration) {
 }
 
 function axis(duration) {
-  const step = STEPS.find((one) => duration / one <= 10) ?? 1800;
+  const step = STEPS.find((one) => duration / one <= 8) ?? 1800;
   const ticks = [];
   for (let index = 0; index * step <= duration + 1e-6; index += 1) {
     const time = index * step;

@@ -52,9 +52,8 @@ export function meaning(result) {
   return h(
     "section", { class: "meaning" },
     h("h3", {}, t("meaning.title")),
-    h("p", {}, h("strong", {}, t("meaning.does")), " ", t(`verdict.${called}.does`)),
-    h("p", {}, h("strong", {}, t("meaning.does_not")), " ", t(`verdict.${called}.does_not`)),
-    h("p", {}, h("strong", {}, t("meaning.next")), " ", t(`verdict.${called}.next`)),
+    ["does", "does_not", "next"].map((part) =>
+      h("div", {}, h("h4", {}, t(`meaning.${part}`)), h("p", {}, t(`verdict.${called}.${part}`)))),
   );
 }
 
@@ -79,7 +78,7 @@ export function rarity(result) {
   };
   show();
   return h(
-    "section", { class: "rarity card" },
+    "section", { class: "rarity" },
     h("h3", {}, t("rarity.title")),
     h("p", {}, t("rarity.why")),
     h("label", { class: "rarity-slider" }, label, slider),
