@@ -125,6 +125,12 @@ def test_the_reader_of_sources_passes_what_is_harmless(source: str) -> None:
     assert faults(source) == []
 
 
+def test_what_security_promises_is_held_by_tests_that_are_there(repository: Path) -> None:
+    named = set(re.findall(r"`(tests/\w+\.py)`", (repository / "SECURITY.md").read_text("utf-8")))
+    assert len(named) > 10
+    assert [name for name in sorted(named) if not (repository / name).is_file()] == []
+
+
 # Dependencies
 
 
