@@ -33,7 +33,9 @@ def three_nodes() -> Iterator[Nodes]:
             patch.setenv(name, value)
         from ray.cluster_utils import Cluster
 
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        cluster = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+        )
         for _ in range(2):
             cluster.add_node(num_cpus=2)
         yield cluster
