@@ -93,11 +93,12 @@ def report_html(
     length = length_of(prediction)
     shown = lanes(prediction, length) if length > 0 and prediction.status == "ok" else ()
     found, stills, sound = _decoded(prediction, detector, length)
-    return template.render(
+    page: str = template.render(
         name=visible(name or Path(prediction.path).name),
         made=datetime.now(UTC),
         version=__version__,
         prediction=prediction,
+        message=visible(prediction.message or ""),
         answer=_answer(prediction, detector),
         rows=[_row(prediction, branch, score) for branch, score in prediction.branches.items()],
         lanes=[(lane, _lane_name(lane), _in_words(lane, length)) for lane in shown],
@@ -119,6 +120,8 @@ def report_html(
         suspicious=SUSPICIOUS,
         full=FULL,
     )
+    # A file's name may be no text: what is not becomes a question mark.
+    return page.encode("utf-8", "replace").decode()
 
 
 def write_report(
