@@ -1,0 +1,280 @@
+"""The real command with the real models: from a clip to its answer, and every way to end it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import psutil
+import pytest
+
+from avfake.serve.schemas import Job, Wave
+from avfake.types import Prediction
+from tests.processes import gone
+from tests.serve.servers import BOUNDARY, Client, form
+
+TOKEN = "0123456789abcdefghij"
+
+
+def usual_signals() -> None:
+    """Processes that a shell starts in the background ignore SIGINT, and so do their children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextmanager
+def command(folder: Path, *options: str, **environment: str) -> Iterator[tuple[Any, Client]]:
+    """`avfake serve` in a process of its own whose temporary files lie in `folder`."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "avfake.cli", "serve", "--port", "0", *options],
+        env=os.environ | {"TMPDIR": str(folder)} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=usual_signals,
+    )
+    try:
+        assert process.stdout is not None
+        lines = [process.stdout.readline(), process.stdout.readline()]
+        found = re.search(r"http://\S+", lines[1])
+        assert found is not None, (lines, process.stderr.read() if process.stderr else "")
+        yield process, Client.of(found[0])
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def clips(folder: Path) -> list[Path]:
+    return list(folder.glob("avfake-*/files/*"))
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    with command(tmp_path_factory.mktemp("real")) as (_, client):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def sample(real: Client, sample_path: Path) -> dict[str, Any]:
+    """The sample, sent as any clip."""
+    return real.done(real.sent(sample_path.read_bytes(), "sample.mp4"))
+
+
+def test_the_answer_is_the_detectors(sample: dict[str, Any], sample_prediction: Prediction) -> None:
+    Job.model_validate(sample)
+    expected = sample_prediction.to_dict()
+    result = sample["result"]
+    for name in ("status", "fake_probability", "verdict", "segments", "media", "bundle", "tracks"):
+        assert result[name] == expected[name], name
+    assert result["branches"].keys() == expected["branches"].keys()
+    assert sample["media"] == {
+        "url": f"/v1/predictions/{sample['id']}/media",
+        "preview": False,
+        "ready": True,
+        "kind": "video",
+    }
+
+
+def test_the_sample_is_one_request_away(real: Client, sample: dict[str, Any]) -> None:
+    job = real.ask("POST", "/v1/predictions/sample").json
+    done = real.done(job["id"])
+    assert done["sha256"] == sample["sha256"]
+    assert done["result"]["fake_probability"] == sample["result"]["fake_probability"]
+
+
+def test_media_comes_in_ranges(real: Client, sample: dict[str, Any], sample_path: Path) -> None:
+    content, url = sample_path.read_bytes(), sample["media"]["url"]
+    size = len(content)
+    whole = real.get(url)
+    assert (whole.status, whole.body) == (200, content)
+    assert whole.headers["Content-Type"] == "video/mp4"
+    assert whole.headers["Accept-Ranges"] == "bytes"
+    assert whole.headers["Content-Disposition"].startswith("attachment")
+    assert "sandbox" in whole.headers["Content-Security-Policy"]
+    for asked, part in (
+        ("bytes=0-99", content[:100]),
+        ("bytes=100-", content[100:]),
+        ("bytes=-50", content[-50:]),
+        (f"bytes=10-{size * 9}", content[10:]),
+    ):
+        reply = real.get(url, Range=asked)
+        assert (reply.status, reply.body) == (206, part), asked
+        assert reply.headers["Content-Range"].endswith(f"/{size}")
+    for asked in (f"bytes={size}-", "bytes=-0", f"bytes={size}-{size + 5}"):
+        reply = real.get(url, Range=asked)
+        assert (reply.status, reply.reason) == (416, "no_such_range")
+        assert reply.headers["Content-Range"] == f"bytes */{size}"
+    many = "bytes=" + ",".join("0-" for _ in range(1000))
+    for asked in ("bytes=9-5", "bytes=-", "bytes=a-b", "lines=1-2", "", many, "bytes=" + "9" * 99):
+        assert real.get(url, Range=asked).status == 200, asked
+
+
+def test_faces_are_shown_with_what_spoke_for_a_fake(real: Client, sample: dict[str, Any]) -> None:
+    url = f"/v1/predictions/{sample['id']}/heatmap"
+    reply = real.get(f"{url}?track=0&time=2.43")
+    assert reply.headers["Content-Type"] == "image/png"
+    picture = cv2.imdecode(np.frombuffer(reply.body, np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None
+    assert abs(float(reply.headers["X-Time"]) - 2.43) < 0.3
+    windows = sample["result"]["branches"]["visual"]["windows"]
+    scores = [w["fake_probability"] for w in windows]
+    low, high = min(scores) - 0.3, max(scores) + 0.3
+    assert low < float(reply.headers["X-Fake-Probability"]) < high
+    assert real.get(f"{url}?track=7&time=1").reason == "no_evidence"
+
+
+def test_the_sound_is_shown_on_the_clips_axis(real: Client, sample: dict[str, Any]) -> None:
+    url = f"/v1/predictions/{sample['id']}"
+    picture = cv2.imdecode(
+        np.frombuffer(real.get(f"{url}/spectrogram").body, np.uint8), cv2.IMREAD_COLOR
+    )
+    assert picture is not None
+    assert len(np.unique(picture)) > 50
+    wave = Wave.model_validate_json(real.get(f"{url}/waveform?columns=60").body)
+    assert (wave.start, wave.end) == (0.0, sample["result"]["media"]["duration"])
+    assert len(wave.low) == len(wave.high) == 60
+    assert all(-1 <= low <= high <= 1 for low, high in zip(wave.low, wave.high, strict=True))
+    assert max(wave.high) > 0.1
+
+
+def test_the_report_is_one_page_that_says_the_same(real: Client, sample: dict[str, Any]) -> None:
+    reply = real.get(f"/v1/predictions/{sample['id']}/report")
+    assert reply.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert reply.headers["Content-Disposition"].startswith("attachment")
+    text = reply.body.decode()
+    assert sample["sha256"] in text
+    assert sample["result"]["verdict"] in text.lower()
+    assert "avfake-upload" not in text
+    assert "sample.mp4" in text
+    assert "<script" not in text
+
+
+def test_names_and_facts_of_strangers_are_text(real: Client) -> None:
+    name = "<img src=x onerror=alert(1)>.mp4"
+    job = real.done(real.sent(b"no film at all", name))
+    assert job["name"] == name
+    assert job["result"]["reason"] == "not_media"
+    assert job["result"]["message"].startswith(name)
+    report = real.get(f"/v1/predictions/{job['id']}/report")
+    assert "<img src=x" not in report.body.decode()
+    assert "not_media" in report.body.decode() or "damaged" in report.body.decode()
+
+
+def test_stopping_leaves_no_process_and_no_file(tmp_path: Path, sample_path: Path) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        with command(tmp_path) as (process, client):
+            client.done(client.sent(sample_path.read_bytes()))
+            waiting = client.connect()  # an upload that is under way
+            head = (
+                "POST /v1/predictions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\n"
+                f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n\r\n"
+            )
+            waiting.sendall(head.encode() + form(b"")[:150])
+            until = time.monotonic() + 10
+            while len(clips(tmp_path)) < 2 and time.monotonic() < until:
+                time.sleep(0.05)
+            assert len(clips(tmp_path)) == 2
+            children = psutil.Process(process.pid).children(recursive=True)
+            process.send_signal(number)
+            assert process.wait(20) == 0
+            waiting.close()
+            assert all(gone(child.pid) for child in children)
+            assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_server_leaves_the_next_one_removes(
+    tmp_path: Path, sample_path: Path
+) -> None:
+    with command(tmp_path) as (dead, client), command(tmp_path) as (_, alive):
+        kept = alive.sent(sample_path.read_bytes())
+        client.done(client.sent(sample_path.read_bytes()))
+        children = psutil.Process(dead.pid).children(recursive=True)
+        dead.send_signal(signal.SIGKILL)
+        dead.wait()
+        assert all(gone(child.pid) for child in children)
+        assert len(clips(tmp_path)) == 2
+        with command(tmp_path) as (process, _):
+            assert len(clips(tmp_path)) == 1  # that of the server that lives
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+        done = alive.done(kept)
+        assert done["result"]["status"] == "ok"
+        assert alive.get(done["media"]["url"]).status == 200
+
+
+def test_the_files_are_nobody_elses(tmp_path: Path) -> None:
+    with command(tmp_path, AVFAKE_TOKEN=TOKEN) as (_, client):
+        client.headers = {"Authorization": f"Bearer {TOKEN}"}
+        client.done(client.sent(b"text"))
+        (root,) = tmp_path.glob("avfake-*")
+        assert root.stat().st_mode & 0o777 == 0o700
+        assert all(path.stat().st_mode & 0o077 == 0 for path in clips(tmp_path))
+        assert client.ask("GET", "/v1/about", headers={"Authorization": ""}).status == 401
+
+
+def run(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "avfake.cli", "serve", *options],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_wrong_usage_is_told_in_a_sentence(tmp_path: Path) -> None:
+    done = run("--host", "0.0.0.0", AVFAKE_TOKEN="")
+    assert done.returncode == 2
+    assert "needs a token" in done.stderr
+    assert run("--token", "short").returncode == 2
+    assert run("--port", "99999").returncode == 2
+    done = run("--port", "0", "--bundle", str(tmp_path))
+    assert done.returncode == 1
+    assert "bundle.json" in done.stderr
+    done = run("--host", "203.0.113.7", "--token", TOKEN)
+    assert done.returncode == 1
+    assert "203.0.113.7" in done.stderr
+
+
+def test_a_port_that_is_taken_is_told(real: Client) -> None:
+    done = run("--port", str(real.port))
+    assert done.returncode == 1
+    assert f"port {real.port}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_its_packages_the_command_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from avfake.cli import main
+
+    for name in [name for name in sys.modules if name.startswith("avfake.serve")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert main(["serve"]) == 1
+    assert "pip install 'avfake[serve]'" in capsys.readouterr().err
+
+
+def test_the_client_example_sends_waits_and_prints(
+    real: Client, repository: Path, sample_path: Path, tmp_path: Path
+) -> None:
+    script, server = repository / "examples" / "client.py", f"http://{real.host}:{real.port}"
+    (tmp_path / 'a "quoted" \\ name.mp4').write_bytes(sample_path.read_bytes())
+    asked = [sys.executable, str(script), str(next(tmp_path.iterdir())), server]
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "uncertain, probability 0.6" in done.stdout
+    assert "lipsync" in done.stdout
+    asked[2] = __file__
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "test_real.py" in done.stdout
