@@ -60,7 +60,7 @@ def _report(options: argparse.Namespace) -> int:
 
     from avfake.credentials import read_credentials
     from avfake.detector import Detector
-    from avfake.html import check_html, check_pdf, write_pdf, write_report
+    from avfake.html import check_html, check_pdf, report_html, write_pdf, write_whole
     from avfake.report import render
 
     check_html()
@@ -70,13 +70,16 @@ def _report(options: argparse.Namespace) -> int:
     detector = Detector.from_pretrained(options.bundle, options.face_model, limits=limits)
     with Console(stderr=True).status(Text(f"looking at {path}")):
         prediction = detector.predict(path)
-        page = write_report(
+        page = report_html(
             prediction,
             detector,
-            out,
             credentials=read_credentials(path, limits=limits),
             settings={"Faces found by": options.face_model or "the models' own finder"},
         )
+        if _state(path) != before:
+            text = f"{path.name} was changed while it was judged: nothing true can be said of it."
+            raise AvfakeError("file_changed", text)
+        write_whole(out, page.encode("utf-8"))
         written = [out]
         if options.pdf:
             write_pdf(page, options.pdf)
@@ -86,9 +89,6 @@ def _report(options: argparse.Namespace) -> int:
 
             write_marked_video(prediction, options.video, limits)
             written.append(Path(options.video))
-    if _state(path) != before:
-        text = f"{path.name} was changed while it was judged: the report is of neither state."
-        raise AvfakeError("file_changed", text)
     if options.json:
         print(json.dumps(prediction.to_dict()))
     else:

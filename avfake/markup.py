@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,13 +20,15 @@ from avfake.types import (
     SUSPICIOUS,
     AvfakeError,
     Prediction,
+    Sound,
     Track,
     Window,
     probability,
 )
 
 log = logging.getLogger(__name__)
-_COLOURS = ((80, 200, 90), (240, 200, 60), (235, 70, 60))  # RGB: real, doubtful, fake
+# RGB: real, doubtful, fake; told apart by people with any kind of colour vision (Okabe, Ito 2008).
+_COLOURS = ((86, 180, 233), (230, 200, 90), (235, 110, 20))
 
 
 def check_target(out: str | os.PathLike[str]) -> None:
@@ -50,7 +54,7 @@ def write_marked_video(
     check_target(out)
     try:
         from moviepy import VideoClip
-        from moviepy.audio.AudioClip import AudioArrayClip
+        from moviepy.audio.AudioClip import AudioClip
     except ImportError:
         raise AvfakeError(
             "needs_extra", "Marked-up video needs moviepy: pip install 'avfake[report]'."
@@ -81,10 +85,8 @@ def write_marked_video(
 
         video = VideoClip(frame, duration=count / FRAME_RATE).with_fps(FRAME_RATE)
         if sound is not None:
-            samples = sound.between(start, start + count / FRAME_RATE)
-            # Two channels: moviepy writes a single one at double length.
-            stereo = np.repeat(samples[:, None], 2, axis=1)
-            video = video.with_audio(AudioArrayClip(stereo, fps=SAMPLE_RATE))
+            heard = AudioClip(_player(sound, start), count / FRAME_RATE, SAMPLE_RATE)
+            video = video.with_audio(heard)
         try:
             with tempfile.TemporaryDirectory() as scratch:
                 video.write_videofile(
@@ -98,6 +100,19 @@ def write_marked_video(
         except OSError as error:
             log.debug("%s: %s", out, error)
             raise AvfakeError("not_written", f"{out} could not be written.") from None
+
+
+def _player(sound: Sound, start: float) -> Callable[[Any], np.ndarray]:
+    """The sound from `start` on as moviepy asks for it: by times, in pieces."""
+
+    def samples(when: Any) -> np.ndarray:
+        index = np.rint((np.asarray(when) + start - sound.start) * SAMPLE_RATE).astype(np.int64)
+        inside = (index >= 0) & (index < len(sound.samples))
+        mono = sound.samples[np.clip(index, 0, len(sound.samples) - 1)] * inside
+        # Two channels: moviepy writes a single one at double length.
+        return np.stack([mono, mono], axis=-1)
+
+    return samples
 
 
 def _marked(picture: np.ndarray, when: float, scale: float, prediction: Prediction) -> np.ndarray:
@@ -114,7 +129,8 @@ def _marked(picture: np.ndarray, when: float, scale: float, prediction: Predicti
         if value is not None:
             colour = _COLOURS[0 if value < 0.5 else 1 if value < SUSPICIOUS else 2]
             _label(picture, f"picture {value:.2f}", (left, top), colour)
-        cv2.rectangle(picture, (left, top), (right, bottom), colour, thick, cv2.LINE_AA)
+        for edge, width in (((20, 20, 20), thick + 2), (colour, thick)):  # seen on any background
+            cv2.rectangle(picture, (left, top), (right, bottom), edge, width, cv2.LINE_AA)
     if prediction.verdict is not None:
         verdict = f"{prediction.verdict} {prediction.fake_probability:.2f}"
         _label(picture, verdict, (0, 0), (220, 220, 220))
