@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         level=logging.DEBUG if options.verbose else logging.CRITICAL,
         format="%(levelname)s %(name)s: %(message)s",
     )
+    logging.captureWarnings(True)  # libraries' remarks on damaged files are for --verbose
     try:
         status: int = options.run(options)
     except AvfakeError as error:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,7 +34,8 @@ QUICK = {
     "error/too_large",
     "error/encrypted",
 }
-"""What is refused before anything is judged takes less than a second."""
+"""What is refused before anything is judged takes less than a second of one core: a machine that
+is busy with other things makes any wait longer."""
 
 
 def ending(prediction: Prediction) -> str:
@@ -43,14 +45,17 @@ def ending(prediction: Prediction) -> str:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without FIFOs and devices")
 @pytest.mark.parametrize("name", sorted(set(TRAPS) - COSTLY))
 def test_each_trap_ends_as_it_must(detector: Detector, tmp_path: Path, name: str) -> None:
-    prediction = detector.predict(TRAPS[name](tmp_path))
+    path = TRAPS[name](tmp_path)
+    started = time.process_time()
+    prediction = detector.predict(path)
+    spent = time.process_time() - started
     assert ending(prediction) in OUTCOMES[name]
     assert (prediction.logit is None) == (prediction.status != "ok")
     if prediction.status == "error":
         assert prediction.message is not None
         assert prediction.message.endswith(".")
     if ending(prediction) in QUICK:
-        assert prediction.seconds["total"] < 1
+        assert spent < 1
     json.dumps(prediction.to_dict(), allow_nan=False)
 
 
@@ -58,19 +63,21 @@ def test_a_million_frames_by_edits_end_with_the_time_for_decoding(
     bundle: Bundle, tmp_path: Path
 ) -> None:
     detector = Detector(bundle, limits=Limits(decode_seconds=1.0))
-    prediction = detector.predict(TRAPS["edits_many"](tmp_path))
-    assert ending(prediction) == "error/decode_too_slow"
-    assert prediction.seconds["total"] < 5
+    path = TRAPS["edits_many"](tmp_path)
+    started = time.process_time()
+    assert ending(detector.predict(path)) == "error/decode_too_slow"
+    assert time.process_time() - started < 10
 
 
 def test_a_day_is_judged_by_its_beginning(bundle: Bundle, tmp_path: Path) -> None:
     detector = Detector(bundle, limits=Limits(seconds=300.0))
     path = TRAPS["day_long"](tmp_path)
     assert path.stat().st_size < 2_000_000
+    started = time.process_time()
     prediction = detector.predict(path)
     assert ending(prediction) == "abstain/no_evidence"
     assert prediction.warnings == ("truncated",)
-    assert prediction.seconds["total"] < 10
+    assert time.process_time() - started < 10
 
 
 @pytest.mark.slow
@@ -255,6 +262,15 @@ def test_an_address_is_a_plain_name(
     url, asked = server
     assert detector.predict(path.replace("{}", url)).reason == "not_found"
     assert asked == []
+
+
+@pytest.mark.parametrize("name", ["still_with_damaged_exif", "metadata_not_utf8", "cut_50_mkv"])
+def test_the_command_says_nothing_beside_its_answer(tmp_path: Path, name: str) -> None:
+    """No library's remarks on the damage, and no trace."""
+    command = [sys.executable, "-m", "avfake.cli", "predict", "--json", str(TRAPS[name](tmp_path))]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert json.loads(done.stdout)["status"] == "ok"
 
 
 # What it costs
