@@ -47,6 +47,7 @@ COMMANDS = {
     "predict in Python": ["-c", PREDICT],
     "info": ["-m", "avfake.cli", "info"],
     "predict": ["-m", "avfake.cli", "predict", "clips/sample.mp4"],
+    "report": ["-m", "avfake.cli", "report", "clips/sample.mp4"],
     "submit": ["-m", "avfake.cli", "submit", "clips", "--workers", "1"],
     "batch": ["-m", "avfake.cli", "batch", "clips", "--out", "rows.jsonl", "--workers", "1"],
 }
@@ -281,7 +282,7 @@ def test_no_argument_makes_it_reach_an_address(
 # The folder that it is started in
 
 
-@pytest.mark.parametrize("name", ["predict", "submit", "batch"])
+@pytest.mark.parametrize("name", ["predict", "report", "submit", "batch"])
 def test_nothing_is_imported_from_the_folder_where_the_clips_are(
     folder: Path, name: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
