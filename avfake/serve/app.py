@@ -16,6 +16,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, FastAPI, Query
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -192,8 +193,13 @@ async def see_the_wave(
 
 @router.get(
     "/v1/predictions/{id}/report",
-    response_class=HTMLResponse,
-    responses={200: {"description": "One HTML file that needs nothing else."}},
+    response_class=Response,
+    responses={
+        200: {
+            "content": {"text/html": {"schema": {"type": "string"}}},
+            "description": "One HTML file that needs nothing else.",
+        }
+    },
     tags=["evidence"],
 )
 async def get_the_report(request: Request, id: str) -> Response:
@@ -362,9 +368,20 @@ async def _refused(request: Request, error: Exception) -> Response:
         reasons = {404: "not_found", 405: "not_allowed"}
         messages = {404: "There is nothing here.", 405: "That cannot be done here."}
         code = error.status_code
+        headers = dict(error.headers or {})
+        if code == 405 and "Allow" in headers:
+            headers["Allow"] = _allowed(request) or headers["Allow"]
         reason, message = reasons.get(code, "refused"), messages.get(code, "That was refused.")
-        return ApiError(code, reason, message, error.headers).response()
+        return ApiError(code, reason, message, headers).response()
     return Response(status_code=400)  # Gone: nobody reads it
+
+
+def _allowed(request: Request) -> str:
+    """All methods of an address: Starlette tells those of its first route."""
+    routes = [route for route in router.routes if isinstance(route, APIRoute)]
+    first = next((route for route in routes if route.path_regex.match(request.url.path)), None)
+    same = [r.methods or () for r in routes if first is not None and r.path == first.path]
+    return ", ".join(sorted({method for methods in same for method in methods}))
 
 
 def _finite(value: float) -> float | None:

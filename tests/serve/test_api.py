@@ -151,7 +151,15 @@ def test_what_is_asked_for_too_early_or_is_not_there(server: Client, folder: Pat
         reply = server.get(f"/v1/predictions/{id_}/{wrong}")
         assert (reply.status, reply.reason) == (422, "bad_request")
     assert server.get("/v1/nothing").reason == "not_found"
-    assert server.ask("PUT", "/v1/predictions").reason == "not_allowed"
+    for path, allowed in (
+        ("/v1/predictions", "POST"),
+        ("/v1/predictions/sample", "POST"),
+        ("/v1/predictions/x", "DELETE, GET"),
+        ("/openapi.json", "GET, HEAD"),
+    ):
+        reply = server.ask("PUT", path)
+        assert (reply.status, reply.reason) == (405, "not_allowed")
+        assert set(reply.headers["Allow"].split(", ")) <= set(allowed.split(", "))
 
 
 def test_the_server_tells_its_models_and_limits(server: Client) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import psutil
@@ -20,6 +22,7 @@ import pytest
 
 from avfake.serve.schemas import Job, Wave
 from avfake.types import Prediction
+from tests.clips import write_clip
 from tests.processes import gone
 from tests.serve.servers import BOUNDARY, Client, form
 
@@ -116,6 +119,38 @@ def test_media_comes_in_ranges(real: Client, sample: dict[str, Any], sample_path
     many = "bytes=" + ",".join("0-" for _ in range(1000))
     for asked in ("bytes=9-5", "bytes=-", "bytes=a-b", "lines=1-2", "", many, "bytes=" + "9" * 99):
         assert real.get(url, Range=asked).status == 200, asked
+
+
+def test_what_browsers_cannot_play_gets_a_preview(
+    real: Client, sample: dict[str, Any], sample_path: Path, tmp_path: Path
+) -> None:
+    film = tmp_path / "film.mkv"
+    with av.open(str(sample_path)) as source, av.open(str(film), "w") as out:
+        streams = {s.index: out.add_stream_from_template(s) for s in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                out.mux(packet)
+    job = real.done(real.sent(film.read_bytes(), "film.mkv"))
+    assert job["result"]["fake_probability"] == pytest.approx(
+        sample["result"]["fake_probability"], abs=0.02
+    )
+    assert job["media"]["preview"]
+    reply = real.get(job["media"]["url"])  # waits until it is made
+    assert (reply.status, reply.headers["Content-Type"]) == (200, "video/mp4")
+    assert b"ftyp" in reply.body[:12]
+    assert real.get(job["media"]["url"], Range="bytes=0-9").status == 206
+    assert real.get(f"/v1/predictions/{job['id']}").json["media"]["ready"]
+    assert hashlib.sha256(film.read_bytes()).hexdigest() == job["sha256"]
+
+
+def test_a_clip_that_is_deleted_while_its_preview_is_made(real: Client, tmp_path: Path) -> None:
+    frames = (np.full((48, 64, 3), 25 * number, np.uint8) for number in range(10))
+    film = write_clip(tmp_path / "film.mkv", frames)
+    job = real.done(real.sent(film.read_bytes()))
+    assert not job["media"]["ready"]  # its process has yet to start
+    assert real.ask("DELETE", f"/v1/predictions/{job['id']}").status == 204
+    assert real.get(job["media"]["url"]).reason == "not_found"
 
 
 def test_faces_are_shown_with_what_spoke_for_a_fake(real: Client, sample: dict[str, Any]) -> None:
