@@ -19,7 +19,7 @@ const told = document.getElementById("told");
 class App {
   constructor(about) {
     this.about = about;
-    this.session = new Session(about.keep);
+    this.session = new Session(about.keep, about.limits.bytes);
     this.session.restore();
     this.open_ = null; // what is on the page: {close, update?, entry?, state?}
     this.main = h("main", { id: "main", tabindex: "-1" });

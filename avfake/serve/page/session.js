@@ -36,10 +36,11 @@ class Entry {
 
 /** Events: "change" (detail: the entry), "list" (entries came or went), "line" (`lost` changed). */
 export class Session extends EventTarget {
-  /** `keep`: seconds that the server keeps a clip nobody asks about. */
-  constructor(keep) {
+  /** `keep`: seconds that the server keeps a clip nobody asks about; `most`: bytes of a file. */
+  constructor(keep, most) {
     super();
     this.keep = keep;
+    this.most = most;
     this.asked = Date.now(); // when clips that are done were asked about last
     this.entries = [];
     this.lost = false; // the server does not answer
@@ -52,7 +53,14 @@ export class Session extends EventTarget {
 
   /** Files that a person chose; returns their entries. */
   add(files) {
-    const added = files.map((file) => this.#enter(new Entry(newKey(), file.name, file.size, file)));
+    const added = files.map((file) => {
+      const entry = new Entry(newKey(), file.name, file.size, file);
+      if (file.size > this.most) {
+        entry.phase = "failed";
+        entry.fault = new Fault("file_too_large", "", 413);
+      }
+      return this.#enter(entry);
+    });
     this.#send();
     return added;
   }

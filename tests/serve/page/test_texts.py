@@ -1,0 +1,122 @@
+"""All words are in one file, and the page's arithmetic is that of the package."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from avfake import types
+from avfake.report import WARNINGS
+from tests.serve.page.browsing import Browsing
+
+PAGE = Path(types.__file__).parent / "serve" / "page"
+# Called by names that are put together: t(`stage.${step}`), named("faults", code).
+COMPOSED = r"step|stage|outcome|verdict|branch|absent|warnings|faults|credentials|facts|sound|heat|offset|meaning|guide\.answer|outcome"
+
+
+def keys(level: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(level, dict) and not set(level) <= {"one", "two", "few", "many", "other"}:
+        for name, below in level.items():
+            yield from keys(below, f"{prefix}.{name}" if prefix else name)
+    else:
+        yield prefix
+
+
+@pytest.fixture(scope="module")
+def texts() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((PAGE / "texts.json").read_text())
+    return loaded
+
+
+def test_every_text_is_used_and_every_text_used_is_there(texts: dict[str, Any]) -> None:
+    script = "\n".join(path.read_text() for path in PAGE.glob("*.js"))
+    used = set(re.findall(r'\b(?:t|list|noted)\("([\w.]+)"', script))
+    there = set(keys(texts))
+    assert {key for key in used if key not in there} == set()
+    loose = {key for key in there if f'"{key}"' not in script}
+    assert {key for key in loose if not re.match(rf"({COMPOSED})\.", key)} <= {"language", "units"}
+
+
+def test_the_markup_holds_no_words_of_its_own() -> None:
+    markup = (PAGE / "index.html").read_text()
+    body = re.sub(r"<!--.*?-->|<noscript>.*?</noscript>", "", markup.split("<body>")[1], flags=re.S)
+    assert re.sub(r"<[^>]+>", "", body).strip() == ""
+
+
+def test_nothing_is_written_as_markup_or_fetched_from_elsewhere() -> None:
+    for path in PAGE.iterdir():
+        source = path.read_text()
+        for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
+            assert word not in source, path.name
+        outside = set(re.findall(r"https?://[^\s\"')]+", source))
+        assert outside <= {"http://www.w3.org/2000/svg"}, path.name
+        assert not re.search(r"<[^>]+\sstyle=|<style|\son\w+=\"", source), path.name
+
+
+def test_every_warning_has_words(texts: dict[str, Any]) -> None:
+    assert set(WARNINGS) == set(texts["warnings"])
+
+
+@pytest.fixture(scope="module")
+def scores(chromium: Any, address: str) -> Iterator[Callable[..., Any]]:
+    """Calls a function of score.js."""
+    page = chromium.new_page()
+    page.goto(address)
+
+    def call(name: str, *arguments: Any) -> Any:
+        return page.evaluate(
+            "([name, given]) => import('./page/score.js').then(module =>"
+            " typeof module[name] === 'function' ? module[name](...given) : module[name])",
+            [name, list(arguments)],
+        )
+
+    yield call
+    page.close()
+
+
+def test_a_stretch_stands_out_from_the_same_probability_on(scores: Callable[..., Any]) -> None:
+    assert scores("SUSPICIOUS") == types.SUSPICIOUS
+    assert scores("level", types.SUSPICIOUS) == "fake"
+    assert scores("level", types.SUSPICIOUS - 0.01) == "unsure"
+
+
+def test_rarer_fakes_follow_bayes(scores: Callable[..., Any]) -> None:
+    assert scores("inWorld", 0.62, 2) == pytest.approx(0.62)
+    # Odds of 3 to 1, of which the prior's 1 to 99 leaves 3 to 99.
+    assert scores("inWorld", 0.75, 100) == pytest.approx(3 / 102)
+
+
+def test_windows_that_overlap_share_their_time_by_the_nearer_centre(
+    scores: Callable[..., Any],
+) -> None:
+    windows = [
+        {"start": 0, "end": 4, "fake_probability": 0.1},
+        {"start": 2, "end": 6, "fake_probability": 0.9},
+        {"start": 6, "end": 6.5, "fake_probability": 0.5},
+    ]
+    found = scores("stretches", windows)
+    assert [(one["start"], one["end"]) for one in found] == [(0, 3), (3, 6), (6, 6.5)]
+    assert scores("valueAt", found, 2.9) == 0.1
+    assert scores("valueAt", found, 3.1) == 0.9
+    assert scores("valueAt", found, 7) is None
+
+
+def test_a_box_between_two_moments_lies_between_them(scores: Callable[..., Any]) -> None:
+    track = {"boxes": [[1.0, 10, 20, 30, 40], [1.2, 20, 20, 40, 60], [4.0, 0, 0, 9, 9]]}
+    assert scores("boxAt", track, 1.1) == pytest.approx([15, 20, 35, 50])
+    assert scores("boxAt", track, 0.5) is None
+    assert scores("boxAt", track, 2.5) is None  # nobody saw the face for seconds
+    assert scores("boxAt", track, 4.0) == [0, 0, 9, 9]
+    assert scores("boxAt", track, 4.2) is None
+
+
+def test_a_long_clip_keeps_its_peaks(scores: Callable[..., Any]) -> None:
+    cells = [{"start": i, "end": i + 1, "value": 0.9 if i == 1234 else 0.2} for i in range(3600)]
+    drawn = scores("condensed", cells, 3600, 400)
+    assert len(drawn) == 400
+    assert [one["start"] for one in drawn if one["value"] > 0.5] == [pytest.approx(1233)]
