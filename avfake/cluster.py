@@ -66,11 +66,12 @@ def judge_on_cluster(
 ) -> Generator[tuple[Job, Prediction], None, None]:
     """As `judge_each`, by `workers` actors of the Ray cluster at `address` ("auto", "host:port").
 
-    None: on this machine. `tell` gets a line where actors are lost or wait for room. A file that
-    LOSSES actors were lost over is an error `worker_lost`.
+    None: on this machine. `load` must be importable on the nodes, so not of a script. `tell` gets a
+    line where actors are lost or wait for room. A file that LOSSES actors were lost over is an
+    error `worker_lost`.
 
     Raises what `judge_each` raises, and AvfakeError `not_installed` (without the extra `scale`),
-    `no_cluster`, or `other_version`.
+    `no_cluster`, `no_worker` or `other_version`.
     """
 
     def longest(job: Job) -> float:
@@ -228,7 +229,7 @@ class _Crew(Generic[Item, Answer]):
         if waiting and now - self._told > TELL_EVERY:
             self._told = now
             count = f"{len(starting)} of {len(self._places)} workers"
-            self._tell(f"{count} wait for room on the cluster.")
+            self._tell(f"{count} wait for room on the cluster, or to start.")
         late = [place for place in busy.values() if now > place.due and place.ref not in done]
         return [busy[ref] for ref in done] + late
 
