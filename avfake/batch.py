@@ -153,7 +153,9 @@ class _Run:
                 continue
             size = file.size
             try:
-                place = self._place(file)
+                if file.fault is not None:
+                    raise file.fault
+                place = self._files.fetch(file, self._limits.bytes)
             except AvfakeError as error:
                 if error.reason == "not_writable":
                     raise
@@ -179,16 +181,6 @@ class _Run:
 
     def _listed(self) -> Iterator[Video]:
         return (file for file in self._files if not self._scores.holds(file.path))
-
-    def _place(self, file: Video) -> str:
-        """Where the file is, unpacked if need be. Raises AvfakeError where it cannot be had."""
-        if file.fault is not None:
-            raise file.fault
-        if file.member is not None and file.member.file_size > self._limits.bytes:
-            size, most = file.member.file_size, self._limits.bytes
-            text = f"{file.basename} has {size} bytes, more than {most}."
-            raise AvfakeError("file_too_large", text)
-        return self._files.fetch(file)
 
     def _keep(self, file: Video, size: int | None, prediction: Prediction) -> None:
         quarantined = prediction.reason in FAULTS

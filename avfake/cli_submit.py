@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from avfake.cli_common import Teller, duration, printer, some, span
+from avfake.cli_limits import add_limits, limits_of
 from avfake.types import AvfakeError
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def add_submit(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="exit with 1 when more than this share has no score (default: 0.2)",
     )
+    add_limits(submit, memory=True)
     submit.set_defaults(run=_submit)
 
 
@@ -112,14 +114,17 @@ def _submit(options: argparse.Namespace) -> int:
             raise AvfakeError("not_found", f"There are no videos in {', '.join(options.sources)}.")
         bundle = load_bundle(options.bundle)
         workers = options.workers or min(cores(), count)
-        settings = Settings(options.deadline, (low, high), options.prior, workers, options.timeout)
+        limits = limits_of(options)
+        settings = Settings(
+            options.deadline, (low, high), options.prior, workers, options.timeout, limits
+        )
         say = printer(options.json)
         budget = f"budget: {KAGGLE_BUDGET:.1f} s a video on Kaggle (9 h for 4,000)"
         if options.deadline is not None:
             budget += f", {options.deadline / count:.1f} s a video until the deadline"
         say(f"{count} videos, workers: {workers}, models: {bundle.name} {bundle.version}")
         say(budget)
-        models = Models(options.bundle, threads=max(1, cores() // workers))
+        models = Models(options.bundle, threads=max(1, cores() // workers), limits=limits)
         try:
             with Teller() as teller:
                 show = partial(_show, teller)

@@ -19,7 +19,9 @@ WARNINGS = {
     "faces_left_out": "There are more faces than are followed; some were not judged.",
     "branch_failed": "A branch failed; the answer is from the others.",
     "retried": "It was judged at the second attempt: the first one lost its worker.",
-    "truncated": "Only the beginning was looked at (an hour, where no less was asked for).",
+    "truncated": "Only the beginning was looked at (an hour, where no less was asked for; of an "
+    "animated image, the first picture).",
+    "streams_left_out": "There are more pictures or sounds in the file; the first of each counts.",
 }
 _STYLES = {"likely fake": "bold red", "likely real": "bold green", "uncertain": "bold yellow"}
 _BARS = "▁▂▃▄▅▆▇█"

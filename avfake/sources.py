@@ -24,6 +24,7 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import IO, Any, Self
 
+from avfake.limits import DEFAULT_LIMITS
 from avfake.scratch import scratch
 from avfake.types import AvfakeError
 
@@ -129,14 +130,17 @@ class Files:
                 if name := os.fsdecode(line.rstrip(b"\r\n")):
                     yield Video(name, name)
 
-    def fetch(self, video: Video) -> str:
+    def fetch(self, video: Video, most: int = DEFAULT_LIMITS.bytes) -> str:
         """A file to read it from; hand it to `release` afterwards.
 
-        Raises AvfakeError `not_readable` where it cannot be unpacked, `not_writable` where there is
-        no room for it.
+        Raises AvfakeError `file_too_large` where it would be unpacked into more than `most` bytes,
+        `not_readable` where it cannot be unpacked, `not_writable` where there is no room for it.
         """
         if video.member is None:
             return video.path
+        if video.member.file_size > most:
+            text = f"{video.basename} has {video.member.file_size} bytes, more than {most}."
+            raise AvfakeError("file_too_large", text)
         if self._unpacked is None:
             self._unpacked = self._open.enter_context(scratch())
         self._count += 1

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from avfake.limits import DEFAULT_LIMITS, Limits
 from avfake.lines import writing
 from avfake.pace import Pace
 from avfake.runlog import Log
@@ -45,13 +46,15 @@ class Sample:
 @dataclass(frozen=True)
 class Settings:
     """`deadline`: seconds from the start, None for none; `clip`: bounds of what is written;
-    `prior`: what is written for a video without a score; `timeout`: seconds a video."""
+    `prior`: what is written for a video without a score; `timeout`: seconds a video; `limits`: of
+    a worker's memory and of what is unpacked."""
 
     deadline: float | None = None
     clip: tuple[float, float] = (0.01, 0.99)
     prior: float = 0.5
     workers: int = 1
     timeout: float = 120.0
+    limits: Limits = DEFAULT_LIMITS
 
 
 @dataclass(frozen=True)
@@ -234,7 +237,7 @@ class _Run:
                 else:
                     self._log.write(name=name, status="begun", size=video.size)
                 try:
-                    path = self._sources.fetch(video)
+                    path = self._sources.fetch(video, self._settings.limits.bytes)
                 except AvfakeError as error:
                     self._settle(name, "error", error.reason, str(error))
                     continue
@@ -246,7 +249,8 @@ class _Run:
             tell(self._progress(pace, len(waiting)))
         # Again, where the last of all took too long and gets its second, shorter look.
         while waiting and not pace.is_over():
-            with closing(judge_each(jobs(), load, self._settings.workers)) as answers:
+            crew = self._settings.workers
+            with closing(judge_each(jobs(), load, crew, self._settings.limits.memory)) as answers:
                 for job, prediction in answers:
                     name, since = under_way.pop(job)
                     self._sources.release(os.fspath(job.path))
