@@ -1,6 +1,6 @@
 // The sound's own lane: its waveform, or its spectrogram, on the timeline's scale.
 
-import { getJSON } from "./api.js";
+import { getJSON, request } from "./api.js";
 import { h, refill, svg } from "./dom.js";
 import { t } from "./text.js";
 
@@ -12,14 +12,19 @@ export function soundLane(entry, duration) {
   const lane = h("div", { class: "lane is-sound" });
   const views = {
     waveform: () => wave(entry, duration, stop.signal),
-    spectrogram: () => spectrum(entry),
+    spectrogram: () => spectrum(entry, stop.signal),
   };
-  const show = async (name) => {
+  let wanted = "waveform";
+  const show = async (name, tries = 5) => {
+    wanted = name;
     refill(lane, h("span", { class: "lane-reason" }, t("sound.loading")));
     try {
-      refill(lane, await views[name]());
+      const picture = await views[name]();
+      if (wanted === name) refill(lane, picture);
     } catch (fault) {
-      if (fault.name !== "AbortError") refill(lane, h("span", { class: "lane-reason" }, t("sound.failed")));
+      if (fault.name === "AbortError" || wanted !== name) return;
+      if (fault.reason === "busy" && tries > 1) setTimeout(() => stop.signal.aborted || show(name, tries - 1), 3000);
+      else refill(lane, h("span", { class: "lane-reason" }, t("sound.failed")));
     }
   };
   const group = `sound-${entry.key}-${Math.random()}`;
@@ -60,11 +65,11 @@ async function wave(entry, duration, signal) {
   return drawn;
 }
 
-function spectrum(entry) {
-  const image = h("img", { class: "spectrum", alt: t("sound.alt"), draggable: "false" });
-  return new Promise((resolve, reject) => {
-    image.addEventListener("load", () => resolve(image));
-    image.addEventListener("error", () => reject(new Error("spectrogram")));
-    image.src = `v1/predictions/${entry.job.id}/spectrogram`;
-  });
+async function spectrum(entry, signal) {
+  const answer = await request(`v1/predictions/${entry.job.id}/spectrogram`, { signal });
+  const address = URL.createObjectURL(await answer.blob());
+  const image = h("img", { class: "spectrum", alt: t("sound.alt"), draggable: "false", src: address });
+  await image.decode();
+  URL.revokeObjectURL(address);
+  return image;
 }

@@ -34,7 +34,8 @@ FAULTS = """() => {
     if (!image.hasAttribute("alt")) faults.push("no alt: " + image.outerHTML.slice(0, 120));
   }
   for (const drawing of document.querySelectorAll("svg")) {
-    if (drawing.getAttribute("aria-hidden") !== "true") faults.push("svg: " + drawing.outerHTML.slice(0, 80));
+    if (drawing.getAttribute("aria-hidden") !== "true")
+      faults.push("svg: " + drawing.outerHTML.slice(0, 80));
   }
   const ids = [...document.querySelectorAll("[id]")].map(element => element.id);
   for (const id of ids) if (ids.indexOf(id) !== ids.lastIndexOf(id)) faults.push("id twice: " + id);
@@ -50,7 +51,8 @@ FAULTS = """() => {
     if (document.querySelectorAll(`#page > ${landmark}, #page > .body > ${landmark}`).length !== 1)
       faults.push("not one " + landmark);
   }
-  for (const element of document.querySelectorAll("button, a, select, [role=slider], label:has(input)")) {
+  const targets = "button, a, select, [role=slider], label:has(input)";
+  for (const element of document.querySelectorAll(targets)) {
     const box = element.getBoundingClientRect();
     if (seen(element) && !element.matches("p a, .skip") && (box.width < 24 || box.height < 24))
       faults.push(`small: ${Math.round(box.width)}x${Math.round(box.height)} ${name(element)}`);
@@ -94,7 +96,8 @@ CONTRAST = """() => {
     const large = parseFloat(style.fontSize) >= 24
       || (parseFloat(style.fontSize) >= 18.66 && Number(style.fontWeight) >= 700);
     const ratio = (a + 0.05) / (b + 0.05);
-    if (ratio < (large ? 3 : 4.5)) faults.push(`${ratio.toFixed(2)}: ${node.data.trim().slice(0, 60)}`);
+    if (ratio < (large ? 3 : 4.5))
+      faults.push(`${ratio.toFixed(2)}: ${node.data.trim().slice(0, 60)}`);
   }
   return faults;
 }"""

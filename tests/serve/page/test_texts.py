@@ -12,11 +12,10 @@ import pytest
 
 from avfake import types
 from avfake.report import WARNINGS
-from tests.serve.page.browsing import Browsing
+from avfake.workers import FAULTS
 
+RAISED = r'AvfakeError\(\s*"(\w+)"|_error\(path, "(\w+)"'
 PAGE = Path(types.__file__).parent / "serve" / "page"
-# Called by names that are put together: t(`stage.${step}`), named("faults", code).
-COMPOSED = r"step|stage|outcome|verdict|branch|absent|warnings|faults|credentials|facts|sound|heat|offset|meaning|guide\.answer|outcome"
 
 
 def keys(level: Any, prefix: str = "") -> Iterator[str]:
@@ -38,8 +37,12 @@ def test_every_text_is_used_and_every_text_used_is_there(texts: dict[str, Any]) 
     used = set(re.findall(r'\b(?:t|list|noted)\("([\w.]+)"', script))
     there = set(keys(texts))
     assert {key for key in used if key not in there} == set()
+    # Keys that are put together: t(`step.${name}`), and by a code: named("faults", code).
+    composed = re.findall(r"\bt\(`([^`]+)`", script)
+    patterns = [re.sub(r"\\\$\\{[^}]*\\}", r"\\w+", re.escape(key)) for key in composed]
+    patterns += [rf"{group}\.\w+" for group in re.findall(r'\bnamed\("([\w.]+)"', script)]
     loose = {key for key in there if f'"{key}"' not in script}
-    assert {key for key in loose if not re.match(rf"({COMPOSED})\.", key)} <= {"language", "units"}
+    assert {key for key in loose if not any(re.fullmatch(p, key) for p in patterns)} == {"language"}
 
 
 def test_the_markup_holds_no_words_of_its_own() -> None:
@@ -60,6 +63,16 @@ def test_nothing_is_written_as_markup_or_fetched_from_elsewhere() -> None:
 
 def test_every_warning_has_words(texts: dict[str, Any]) -> None:
     assert set(WARNINGS) == set(texts["warnings"])
+
+
+def test_every_reason_for_which_a_file_fails_has_words(texts: dict[str, Any]) -> None:
+    reasons = set(FAULTS)
+    for room in ("media", "container", "pictures", "limits", "detector"):
+        source = (PAGE.parents[1] / f"{room}.py").read_text()
+        reasons |= {one for pair in re.findall(RAISED, source) for one in pair if one}
+    assert len(reasons) > 10
+    # The server hands every path to the decoder itself: none of these can be.
+    assert reasons - {"not_found", "not_a_file"} <= set(texts["faults"])
 
 
 @pytest.fixture(scope="module")
