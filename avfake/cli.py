@@ -17,7 +17,7 @@ from avfake.cli_limits import add_limits, limits_of
 from avfake.cli_report import add_report
 from avfake.cli_serve import add_serve
 from avfake.cli_submit import add_submit
-from avfake.terminal import visible
+from avfake.terminal import log_to, visible
 from avfake.types import AvfakeError
 
 if TYPE_CHECKING:
@@ -46,10 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     options = _parser().parse_args(arguments)
-    logging.basicConfig(
-        level=logging.DEBUG if options.verbose else logging.CRITICAL,
-        format="%(levelname)s %(name)s: %(message)s",
-    )
+    log_to(sys.stderr, logging.DEBUG if options.verbose else logging.CRITICAL)
     logging.captureWarnings(True)  # libraries' remarks on damaged files are for --verbose
     try:
         status: int = options.run(options)

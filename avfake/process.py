@@ -35,6 +35,7 @@ from typing import Any, Generic, TypeVar
 
 import psutil
 
+from avfake.terminal import log_to
 from avfake.types import AvfakeError
 
 FAULTS = ("timeout", "out_of_memory", "too_much_output", "worker_crashed", "worker_exited")
@@ -330,12 +331,7 @@ def _redirect(printed: Connection, level: int) -> None:
         kept = os.dup(2)
     except OSError:  # whoever started us has none
         kept = os.open(os.devnull, os.O_WRONLY)
-    logging.basicConfig(
-        level=level,
-        stream=os.fdopen(kept, "w", buffering=1, errors="replace"),
-        format="%(levelname)s %(name)s: %(message)s",
-        force=True,
-    )
+    log_to(os.fdopen(kept, "w", buffering=1, errors="replace"), level, force=True)
     for stream in (1, 2):
         os.dup2(printed.fileno(), stream)
     printed.close()

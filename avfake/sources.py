@@ -39,6 +39,7 @@ _ZIP_FAULTS = (
     *(zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError),
     *(RuntimeError, NotImplementedError),  # encrypted, or packed in a way that is not read
 )
+_MOST_LABELS = 256 << 20  # bytes of a metadata.json: DFDC's largest has half a megabyte
 _OPEN_ZIPS = 8  # at a time; to open one again is to read its list of members again
 
 log = logging.getLogger(__name__)
@@ -276,10 +277,14 @@ class Sources(Files):
 
     def _entries(self, file: Video) -> dict[str, Any]:
         try:
-            path = self.fetch(file)
-            content = json.loads(Path(path).read_bytes())
-            self.release(path)
-        except (ValueError, OSError, AvfakeError) as error:
+            path = self.fetch(file, _MOST_LABELS)
+            try:
+                if Path(path).stat().st_size > _MOST_LABELS:
+                    raise ValueError(f"it is larger than {_MOST_LABELS >> 20} MB")
+                content = json.loads(Path(path).read_bytes())
+            finally:
+                self.release(path)
+        except (ValueError, OSError, RecursionError, AvfakeError) as error:
             # Labels only add a log-loss: a submission must not fail for want of them.
             log.warning("%s holds no labels: %s", file.name, error)
             return {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import unicodedata
+from typing import TextIO
 
 _HIDDEN = frozenset(("Cc", "Cf", "Zl", "Zp"))
 _JOINERS = "\u200c\u200d"  # Persian, Indic scripts and emoji are written with them
@@ -17,6 +19,20 @@ def visible(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(_written_out(character) for character in text)
+
+
+def log_to(stream: TextIO, level: int, force: bool = False) -> None:
+    """Send this process's log to `stream`, with what it names made visible; `force`: also where it
+    goes somewhere else already."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_Formatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler], force=force)
+
+
+class _Formatter(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = visible(record.message)
+        return super().formatMessage(record)
 
 
 def _written_out(character: str) -> str:

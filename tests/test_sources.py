@@ -307,3 +307,10 @@ with scratch() as folder:
             assert one.exists()
             assert other != one
     assert [path.name for path in tmp_path.iterdir()] == ["avfake-not-ours"]
+
+
+def test_labels_that_are_nested_without_end_are_no_labels(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "metadata.json").write_text("[" * 100_000)
+    with Sources([tmp_path]) as sources:
+        assert sources.labels() == {}

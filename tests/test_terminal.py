@@ -62,3 +62,19 @@ def test_no_command_sends_a_strangers_escapes_to_the_terminal(
     assert "\x07" not in said
     if arguments != ("submit",):  # it tells of counts; names stand in its log, as JSON
         assert "owned" in said
+
+
+def test_a_log_shows_names_and_obeys_none() -> None:
+    said = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import logging, sys; from avfake.terminal import log_to; log_to(sys.stderr, 30); "
+            f"logging.getLogger('x').warning('%s is damaged', {NAME!r})",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stderr.startswith("WARNING x: a\\x1b]0;owned")
+    assert said.stderr.count("\n") == 1
