@@ -21,7 +21,8 @@ class Desk:
 
     Items are worked on one after the other. Whoever stops waiting for an answer, by cancelling,
     ends the work on it: an item whose turn has not come is dropped, the process of one that is
-    worked on is killed, and the next item has a new one.
+    worked on is killed, and the next item has a new one. Where items are `short`, such a process is
+    left to finish, for a new one would have to load its models again.
     """
 
     def __init__(
@@ -29,10 +30,12 @@ class Desk:
         setup: Callable[..., Callable[[Any], Any]],
         memory: int | None,
         hear: Callable[[Any], None] | None = None,
+        short: bool = False,
     ) -> None:
         self._worker: Worker[Any, Any] = Worker(setup, memory, hear)
         self._thread = ThreadPoolExecutor(1, "avfake-desk")
         self._closed = threading.Event()
+        self._short = short
         self.waiting = 0  # items handed over and not answered yet
 
     async def ask(self, item: Any, timeout: float) -> Any:
@@ -47,7 +50,8 @@ class Desk:
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
-            stop.set()
+            if not self._short:
+                stop.set()
             raise
         finally:
             self.waiting -= 1

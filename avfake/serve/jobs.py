@@ -114,7 +114,7 @@ class Jobs:
         memory = settings.limits.memory
         self._ears = [_Ear() for _ in range(settings.workers)]
         self._judges = [Desk(partial(work.judging, load), memory, ear) for ear in self._ears]
-        self._viewer = Desk(partial(work.viewing, load), memory)
+        self._viewer = Desk(partial(work.viewing, load), memory, short=True)
         self._copier = Desk(work.copying, memory)
         self._notary = Desk(credentials.reader, credentials.MEMORY)
         self._viewed = time.monotonic()

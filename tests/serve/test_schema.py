@@ -29,7 +29,16 @@ def asked(client: Client, folder: Path, *options: str) -> None:
     command = Path(sys.executable).with_name("schemathesis")
     address = f"http://{client.host}:{client.port}"
     done = subprocess.run(
-        [str(command), "run", f"{address}/openapi.json", "--url", address, *options],
+        [
+            str(command),
+            "run",
+            f"{address}/openapi.json",
+            "--url",
+            address,
+            "--request-timeout",
+            "60",
+            *options,
+        ],
         capture_output=True,
         text=True,
         cwd=folder,
