@@ -55,3 +55,12 @@ def packs() -> Path:
     if root is None:
         pytest.skip("AVFAKE_DATA does not name a folder of real media")
     return Path(root)
+
+
+@pytest.fixture(scope="session")
+def pango() -> None:
+    """Pango, which weasyprint loads and pip does not install; tests of PDF are skipped without."""
+    try:
+        import weasyprint  # noqa: F401
+    except OSError as error:
+        pytest.skip(f"PDF needs a library of the system: {str(error).split(':')[0]}")

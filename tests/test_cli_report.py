@@ -19,7 +19,7 @@ def test_one_command_writes_all_that_was_asked_for(sample_path: Path, tmp_path: 
     done = subprocess.run(
         [
             *(sys.executable, "-m", "avfake.cli", "report", str(sample_path)),
-            *("--pdf", "a.pdf", "--video", "a.mp4", "--json"),
+            *("--video", "a.mp4", "--json"),
         ],
         capture_output=True,
         text=True,
@@ -32,9 +32,15 @@ def test_one_command_writes_all_that_was_asked_for(sample_path: Path, tmp_path: 
     assert answer["verdict"].capitalize() in page
     assert answer["bundle"]["sha256"] in page
     assert "Content Credentials" in page
-    assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF-")
     assert (tmp_path / "a.mp4").stat().st_size > 10_000
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.usefixtures("pango")
+def test_the_page_is_written_as_pdf_too(sample_path: Path, tmp_path: Path) -> None:
+    page, pdf = tmp_path / "a.html", tmp_path / "a.pdf"
+    assert main(["report", str(sample_path), "--out", str(page), "--pdf", str(pdf)]) == 0
+    assert pdf.read_bytes().startswith(b"%PDF-")
 
 
 def test_it_says_what_it_wrote_and_what_it_found(

@@ -349,6 +349,7 @@ def test_a_page_is_written_whole_or_not_at_all(
     assert caught.value.reason == "not_written"
 
 
+@pytest.mark.usefixtures("pango")
 def test_a_page_becomes_pdf(page: str, tmp_path: Path) -> None:
     out = tmp_path / "report.pdf"
     write_pdf(page, out)
@@ -356,6 +357,7 @@ def test_a_page_becomes_pdf(page: str, tmp_path: Path) -> None:
     assert out.stat().st_size > 100_000  # with its pictures
 
 
+@pytest.mark.usefixtures("pango")
 def test_pdf_fetches_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "secret.png").write_bytes(b"")
     write_pdf(f"<img src='file://{tmp_path}/secret.png'><p>text", tmp_path / "out.pdf")
