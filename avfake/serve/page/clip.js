@@ -25,6 +25,7 @@ export function clipPage(entry, context, { small = false } = {}) {
 
   const bench = h(
     "div", { class: "bench" },
+    small ? null : h("h2", { class: "unseen" }, t("answer")),
     h(
       "div", { class: "answer" },
       verdictPanel(result, context.about.thresholds),

@@ -12,14 +12,14 @@ export function overlay(stage, picture, result, playhead) {
     const label = h("span", { class: "face-label" });
     const frame = h("div", { class: "face" }, label);
     layer.append(frame);
-    return { track, frame, label, told: "" };
+    return { track, frame, label, value: faceValue(result, track), told: "" };
   });
   const draw = () => {
     const place = placed(stage, picture, result.media);
     for (const face of faces) {
       const box = place && boxAt(face.track, playhead.shown);
       face.frame.hidden = !box;
-      if (box) show(face, box, place, faceValue(result, face.track, playhead.shown));
+      if (box) show(face, box, place, face.value(playhead.shown));
     }
   };
   const sizes = new ResizeObserver(draw);

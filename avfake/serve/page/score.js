@@ -128,9 +128,9 @@ export function boxAt(track, time) {
   return [1, 2, 3, 4].map((side) => a[side] + share * (b[side] - a[side]));
 }
 
-/** What the picture branch says of a face at a time, else of the face as a whole. */
-export function faceValue(result, track, time) {
+/** What the picture branch says of a face: a function of time; where it is silent, of the whole. */
+export function faceValue(result, track) {
   const windows = result.branches.visual?.windows ?? [];
   const cells = stretches(windows.filter((window) => window.track === track.track));
-  return valueAt(cells, time) ?? track.fake_probability;
+  return (time) => valueAt(cells, time) ?? track.fake_probability;
 }

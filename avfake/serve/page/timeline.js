@@ -8,6 +8,7 @@ import { why } from "./verdict.js";
 
 const STEPS = [0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900];
 const FACES = 3; // lanes of a branch that are shown at first
+const SEGMENTS = 12; // stretches that are listed
 
 /** Returns {element, keys, close}; `keys(event)` acts on a key press anywhere about the clip. */
 export function timeline(entry, playhead, { tool = null } = {}) {
@@ -142,7 +143,8 @@ function laneName(lane, result) {
 /** Bars as high as the probability, those pointed out hatched, and a bracket over each stretch. */
 function bars(cells, segments, duration) {
   const across = (time) => `${((100 * time) / duration).toFixed(3)}%`;
-  const drawn = svg("svg", { class: "bars", "aria-hidden": "true", focusable: "false" });
+  const dense = cells.length > 80 ? " is-dense" : ""; // no room for gaps between them
+  const drawn = svg("svg", { class: `bars${dense}`, "aria-hidden": "true", focusable: "false" });
   drawn.append(svg("line", { class: "half", x1: "0", x2: "100%", y1: "50%", y2: "50%" }));
   for (const { start, end, value } of cells) {
     const place = {
@@ -196,7 +198,9 @@ function segments(result, playhead) {
   if (!result.segments.length) {
     return result.status === "ok" ? h("p", { class: "tl-none" }, t("timeline.none")) : null;
   }
-  const worst = [...result.segments].sort((a, b) => b.fake_probability - a.fake_probability).slice(0, 12);
+  const worst = [...result.segments]
+    .sort((a, b) => b.fake_probability - a.fake_probability || b.end - b.start - (a.end - a.start))
+    .slice(0, SEGMENTS);
   return h(
     "div", { class: "segments" },
     h("h4", {}, t("timeline.segments")),
