@@ -70,7 +70,7 @@ def judge_on_cluster(
     line where actors are lost or wait for room. A file that LOSSES actors were lost over is an
     error `worker_lost`.
 
-    Raises what `judge_each` raises, and AvfakeError `not_installed` (without the extra `scale`),
+    Raises what `judge_each` raises, and AvfakeError `needs_extra` (without the extra `scale`),
     `no_cluster`, `no_worker` or `other_version`.
     """
 
@@ -286,7 +286,7 @@ def _ray() -> Any:
         return importlib.import_module("ray")
     except ImportError:
         text = "A cluster needs Ray: pip install 'avfake[scale]'."
-        raise AvfakeError("not_installed", text) from None
+        raise AvfakeError("needs_extra", text) from None
 
 
 @contextlib.contextmanager

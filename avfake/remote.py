@@ -146,7 +146,7 @@ def _filesystem(protocol: str, allowed: tuple[str, ...] = ()) -> Any:
     except ImportError:
         needed = _LIBRARIES.get(protocol, "'avfake[scale]'")
         text = f"Fetching by {protocol} needs more: pip install {needed}."
-        raise AvfakeError("not_installed", text) from None
+        raise AvfakeError("needs_extra", text) from None
 
 
 async def _client(aiohttp: Any, allowed: tuple[str, ...], **options: Any) -> Any:

@@ -146,7 +146,7 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(AvfakeError, match=r"avfake\[scale\]") as error:
         list(judge_on_cluster([Job("a.mp4")], Placed, 1))
-    assert error.value.reason == "not_installed"
+    assert error.value.reason == "needs_extra"
 
 
 # The command.
