@@ -109,7 +109,8 @@ def add_batch(commands: Any, common: argparse.ArgumentParser) -> None:
         "--address",
         metavar="HOST:PORT|auto",
         help="with --engine ray: the cluster, of which this machine is a node; all nodes must see "
-        "the files under the same names (default: a Ray of this machine's own)",
+        "the files under the same names, and TMPDIR where there are zips (default: a Ray of this "
+        "machine's own)",
     )
     elsewhere.add_argument(
         "--fetch",
