@@ -287,16 +287,16 @@ def test_a_port_that_is_taken_is_told(real: Client) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_without_its_packages_the_command_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from avfake.cli import main
-
-    for name in [name for name in sys.modules if name.startswith("avfake.serve")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "uvicorn", None)
-    assert main(["serve"]) == 1
-    assert "pip install 'avfake[serve]'" in capsys.readouterr().err
+@pytest.mark.parametrize("package", ["fastapi", "uvicorn", "python_multipart"])
+def test_without_its_packages_the_command_says_what_to_install(package: str) -> None:
+    code = (
+        f"import sys; sys.modules[{package!r}] = None; from avfake.cli import main; "
+        "sys.exit(main(['serve']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'avfake[serve]'" in done.stderr
 
 
 def test_the_client_example_sends_waits_and_prints(
