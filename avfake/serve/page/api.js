@@ -43,7 +43,8 @@ export async function request(path, options = {}) {
     if (error.name === "AbortError") throw error;
     throw new Fault("unreachable");
   }
-  if (!answer.ok) throw faultOf(answer.status, await answer.text(), answer.headers.get("Retry-After"));
+  if (!answer.ok)
+    throw faultOf(answer.status, await answer.text(), answer.headers.get("Retry-After"));
   return answer;
 }
 
@@ -87,5 +88,10 @@ function faultOf(status, body, retryAfter) {
   }
   const known = { 401: "no_token", 404: "not_found", 413: "file_too_large", 429: "busy" };
   const reason = told.reason ?? known[status] ?? "server_error";
-  return new Fault(reason, told.message ?? "", status, retryAfter === null ? null : Number(retryAfter) || null);
+  return new Fault(
+    reason,
+    told.message ?? "",
+    status,
+    retryAfter === null ? null : Number(retryAfter) || null,
+  );
 }

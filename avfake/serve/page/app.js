@@ -21,7 +21,7 @@ class App {
     this.about = about;
     this.session = new Session(about.keep, about.limits.bytes);
     this.session.restore();
-    this.open_ = null; // what is on the page: {close, update?, entry?, state?}
+    this.view = null; // what is on the page: {close, update?, entry?, state?}
     this.main = h("main", { id: "main", tabindex: "-1" });
     this.list = rail(this);
     this.banner = h("div", { class: "banner", role: "alert", hidden: true });
@@ -32,7 +32,8 @@ class App {
     addEventListener("hashchange", () => this.#show());
     addEventListener("beforeunload", (event) => {
       const unsent = ["waiting", "sending", "held"];
-      if (this.session.entries.some((entry) => unsent.includes(entry.phase))) event.preventDefault();
+      if (this.session.entries.some((entry) => unsent.includes(entry.phase)))
+        event.preventDefault();
     });
     this.#listen();
     this.#show(false);
@@ -59,7 +60,14 @@ class App {
   }
 
   async remove(entry) {
-    if (!(await confirmed(t("confirm.title", { name: entry.name }), t("confirm.text"), t("confirm.yes")))) return;
+    if (
+      !(await confirmed(
+        t("confirm.title", { name: entry.name }),
+        t("confirm.text"),
+        t("confirm.yes"),
+      ))
+    )
+      return;
     await this.cancel(entry);
   }
 
@@ -83,19 +91,53 @@ class App {
       event.preventDefault();
       this.main.focus();
     });
-    const help = h("button", { type: "button", class: "quiet", on: { click: () => openGuide(this.about) } }, t("guide.title"));
+    const help = h(
+      "button",
+      { type: "button", class: "quiet", on: { click: () => openGuide(this.about) } },
+      t("guide.title"),
+    );
     const local = ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname);
     return [
       skip,
       h(
-        "header", { class: "top" },
-        h("a", { class: "brand", href: "#/" }, h("img", { src: "page/icon.svg", alt: "", width: "28", height: "28" }), "avfake"),
-        h("p", { class: "where" }, local ? t("frame.local") : t("frame.remote", { host: location.host })),
-        h("nav", { "aria-label": t("frame.nav") }, help, h("a", { class: "button", href: "#/" }, t("frame.new"))),
+        "header",
+        { class: "top" },
+        h(
+          "a",
+          { class: "brand", href: "#/" },
+          h("img", { src: "page/icon.svg", alt: "", width: "28", height: "28" }),
+          "avfake",
+        ),
+        h(
+          "p",
+          { class: "where" },
+          local ? t("frame.local") : t("frame.remote", { host: location.host }),
+        ),
+        h(
+          "nav",
+          { "aria-label": t("frame.nav") },
+          help,
+          h("a", { class: "button", href: "#/" }, t("frame.new")),
+        ),
       ),
       this.banner,
       h("div", { class: "body" }, this.list.element, this.main),
-      h("footer", { class: "bottom" }, h("p", {}, t("frame.proof")), h("p", {}, t("frame.version", { version: this.about.version, name: this.about.bundle.name, bundle: this.about.bundle.version }), " ", h("a", { href: "docs" }, t("frame.api")))),
+      h(
+        "footer",
+        { class: "bottom" },
+        h("p", {}, t("frame.proof")),
+        h(
+          "p",
+          {},
+          t("frame.version", {
+            version: this.about.version,
+            name: this.about.bundle.name,
+            bundle: this.about.bundle.version,
+          }),
+          " ",
+          h("a", { href: "docs" }, t("frame.api")),
+        ),
+      ),
     ];
   }
 
@@ -103,10 +145,16 @@ class App {
   #show(focus = true) {
     const [, kind, ...keys] = location.hash.split("/");
     const entries = keys.map((key) => this.session.find(key));
-    this.open_?.close();
+    this.view?.close();
     if (kind === "clip" && entries[0]) this.#showClip(entries[0]);
-    else if (kind === "compare" && entries.length === 2 && entries.every((entry) => entry?.answered)) this.#showPair(entries);
-    else if (kind === "compare" && entries.some((entry) => entry && !entry.done)) this.#showLater(entries);
+    else if (
+      kind === "compare" &&
+      entries.length === 2 &&
+      entries.every((entry) => entry?.answered)
+    )
+      this.#showPair(entries);
+    else if (kind === "compare" && entries.some((entry) => entry && !entry.done))
+      this.#showLater(entries);
     else this.#set({ element: startPage(this), close() {} }, []);
     this.#title();
     if (!focus) return;
@@ -116,33 +164,40 @@ class App {
 
   #showClip(entry) {
     if (!entry.done) this.#set({ ...waitingPage(entry, this), entry }, [entry.key]);
-    else if (entry.phase === "failed" || entry.result.status === "error") this.#set({ element: faultPage(entry, this), close() {}, entry }, [entry.key]);
+    else if (entry.phase === "failed" || entry.result.status === "error")
+      this.#set({ element: faultPage(entry, this), close() {}, entry }, [entry.key]);
     else this.#set({ ...clipPage(entry, this), entry }, [entry.key]);
   }
 
   #showPair(entries) {
-    this.#set(comparePage(...entries, this), entries.map((entry) => entry.key));
+    this.#set(
+      comparePage(...entries, this),
+      entries.map((entry) => entry.key),
+    );
   }
 
   /** After a reload the two clips are asked for anew. */
   #showLater(entries) {
-    this.#set({ element: h("p", { class: "note" }, t("compare.loading")), close() {}, waitsFor: entries }, []);
+    this.#set(
+      { element: h("p", { class: "note" }, t("compare.loading")), close() {}, waitsFor: entries },
+      [],
+    );
   }
 
   #set(view, keys) {
-    this.open_ = view;
+    this.view = view;
     view.state = view.entry ? standing(view.entry) : null;
     refill(this.main, view.element);
     this.list.mark(keys);
   }
 
   #changed(entry) {
-    if (this.open_.entry === entry) {
-      if (this.open_.state === standing(entry)) this.open_.update?.();
+    if (this.view.entry === entry) {
+      if (this.view.state === standing(entry)) this.view.update?.();
       else this.#show(this.main.contains(document.activeElement));
       this.#title();
     }
-    if (this.open_.waitsFor?.every((one) => one?.done)) this.#show();
+    if (this.view.waitsFor?.every((one) => one?.done)) this.#show();
     if (entry.done) this.tell(t("told.done", { name: entry.name, outcome: outcome(entry) }));
   }
 
@@ -152,8 +207,13 @@ class App {
   }
 
   #title() {
-    const { entry } = this.open_;
-    document.title = entry ? t("frame.title", { state: entry.done ? outcome(entry) : stage(entry).words, name: entry.name }) : t("frame.plain_title");
+    const { entry } = this.view;
+    document.title = entry
+      ? t("frame.title", {
+          state: entry.done ? outcome(entry) : stage(entry).words,
+          name: entry.name,
+        })
+      : t("frame.plain_title");
   }
 
   #line() {
@@ -168,7 +228,11 @@ class App {
 
   /** Files may be dropped or pasted anywhere. */
   #listen() {
-    const veil = h("div", { class: "veil", hidden: true, "aria-hidden": "true" }, h("p", {}, icon("up"), t("start.release")));
+    const veil = h(
+      "div",
+      { class: "veil", hidden: true, "aria-hidden": "true" },
+      h("p", {}, icon("up"), t("start.release")),
+    );
     document.body.append(veil);
     let depth = 0;
     const brings = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
@@ -202,7 +266,13 @@ function standing(entry) {
 function confirmed(title, text, yes) {
   const ok = h("button", { type: "button", class: "button is-danger" }, yes);
   const no = h("button", { type: "button", class: "button" }, t("confirm.no"));
-  const dialog = h("dialog", { class: "confirm", "aria-labelledby": "confirm-title" }, h("h2", { id: "confirm-title" }, title), h("p", {}, text), h("div", { class: "actions" }, no, ok));
+  const dialog = h(
+    "dialog",
+    { class: "confirm", "aria-labelledby": "confirm-title" },
+    h("h2", { id: "confirm-title" }, title),
+    h("p", {}, text),
+    h("div", { class: "actions" }, no, ok),
+  );
   document.body.append(dialog);
   dialog.showModal();
   return new Promise((resolve) => {
@@ -222,8 +292,10 @@ function showTrouble(fault) {
   const again = () => begin().catch(showTrouble);
   const field = h("input", { type: "password", id: "token", autocomplete: "off", required: true });
   const form = h(
-    "form", { class: "token" },
-    h("label", { for: "token" }, t("token.label")), field,
+    "form",
+    { class: "token" },
+    h("label", { for: "token" }, t("token.label")),
+    field,
     h("button", { class: "button is-main" }, t("token.send")),
   );
   form.addEventListener("submit", (event) => {
@@ -231,12 +303,18 @@ function showTrouble(fault) {
     setToken(field.value.trim());
     again();
   });
-  const retry = h("button", { type: "button", class: "button is-main", on: { click: again } }, t("action.retry"));
+  const retry = h(
+    "button",
+    { type: "button", class: "button is-main", on: { click: again } },
+    t("action.retry"),
+  );
   refill(
     page,
     h(
-      "main", { id: "main", class: "trouble" },
-      h("h1", {}, title), h("p", {}, help),
+      "main",
+      { id: "main", class: "trouble" },
+      h("h1", {}, title),
+      h("p", {}, help),
       fault.reason === "no_token" ? form : retry,
       trouble,
     ),

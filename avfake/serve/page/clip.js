@@ -24,10 +24,12 @@ export function clipPage(entry, context, { small = false } = {}) {
   const course = playhead.duration > 0 ? timeline(entry, playhead) : null;
 
   const bench = h(
-    "div", { class: "bench" },
+    "div",
+    { class: "bench" },
     small ? null : h("h2", { class: "unseen" }, t("answer")),
     h(
-      "div", { class: "answer" },
+      "div",
+      { class: "answer" },
       verdictPanel(result, context.about.thresholds),
       warnings(result),
       branches(result),
@@ -42,12 +44,16 @@ export function clipPage(entry, context, { small = false } = {}) {
   });
 
   const element = h(
-    small ? "section" : "article", { class: small ? "clip is-small" : "clip" },
+    small ? "section" : "article",
+    { class: small ? "clip is-small" : "clip" },
     heading(entry, small, context),
     bench,
     h(
-      "div", { class: "cards" },
-      small || result.status !== "ok" ? null : h("div", { class: "worth card" }, meaning(result), rarity(result)),
+      "div",
+      { class: "cards" },
+      small || result.status !== "ok"
+        ? null
+        : h("div", { class: "worth card" }, meaning(result), rarity(result)),
       credentials(job.credentials),
       facts(job, context.about),
     ),
@@ -65,10 +71,16 @@ function heading(entry, small, context) {
   const { name } = entry;
   if (small) {
     const link = h("a", { href: `#/clip/${entry.key}` }, name);
-    return h("header", { class: "clip-head" }, h("h2", { class: "clip-name" }, link), h("p", { class: "clip-brief" }, brief(entry.result)));
+    return h(
+      "header",
+      { class: "clip-head" },
+      h("h2", { class: "clip-name" }, link),
+      h("p", { class: "clip-brief" }, brief(entry.result)),
+    );
   }
   return h(
-    "header", { class: "clip-head" },
+    "header",
+    { class: "clip-head" },
     h("h1", { class: "clip-name", tabindex: "-1" }, name),
     h("p", { class: "clip-brief" }, brief(entry.result)),
     actions(entry, context),
@@ -79,7 +91,11 @@ function heading(entry, small, context) {
 export function actions(entry, context) {
   const trouble = h("p", { class: "action-trouble", role: "alert" });
   const stem = entry.name.replace(/\.[^.]*$/, "") || "clip";
-  const report = h("button", { type: "button", class: "button", on: { click: () => getReport() } }, t("action.report"));
+  const report = h(
+    "button",
+    { type: "button", class: "button", on: { click: () => getReport() } },
+    t("action.report"),
+  );
   const getReport = async () => {
     report.disabled = true;
     refill(trouble);
@@ -95,13 +111,21 @@ export function actions(entry, context) {
   };
   const getFigures = () => {
     const { media, progress, position, ...told } = entry.job;
-    save(new Blob([JSON.stringify(told, null, 2)], { type: "application/json" }), `${stem}.avfake.json`);
+    save(
+      new Blob([JSON.stringify(told, null, 2)], { type: "application/json" }),
+      `${stem}.avfake.json`,
+    );
   };
   return h(
-    "div", { class: "actions" },
+    "div",
+    { class: "actions" },
     entry.result.media ? report : null,
     h("button", { type: "button", class: "button", on: { click: getFigures } }, t("action.json")),
-    h("button", { type: "button", class: "button is-danger", on: { click: () => context.remove(entry) } }, t("action.delete")),
+    h(
+      "button",
+      { type: "button", class: "button is-danger", on: { click: () => context.remove(entry) } },
+      t("action.delete"),
+    ),
     trouble,
   );
 }

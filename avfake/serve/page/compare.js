@@ -17,12 +17,24 @@ export function comparePage(first, second, context) {
   const start = h("button", { type: "button", class: "button" }, t("compare.start"));
   start.addEventListener("click", () => heads.forEach((head) => head.seek(0)));
   for (const head of heads) {
-    head.addEventListener("state", () => refill(both, t(playing() ? "compare.pause" : "compare.play")));
+    head.addEventListener("state", () =>
+      refill(both, t(playing() ? "compare.pause" : "compare.play")),
+    );
   }
   const element = h(
-    "article", { class: "compare" },
-    h("header", { class: "clip-head" }, h("h1", { tabindex: "-1" }, t("compare.title")), h("div", { class: "actions" }, both, start)),
-    h("div", { class: "compare-pair" }, pages.map((page) => page.element)),
+    "article",
+    { class: "compare" },
+    h(
+      "header",
+      { class: "clip-head" },
+      h("h1", { tabindex: "-1" }, t("compare.title")),
+      h("div", { class: "actions" }, both, start),
+    ),
+    h(
+      "div",
+      { class: "compare-pair" },
+      pages.map((page) => page.element),
+    ),
     h("p", { class: "small" }, t("compare.caution")),
   );
   return { element, close: () => pages.forEach((page) => page.close()) };

@@ -46,27 +46,31 @@ const ICONS = {
   pause: "M7 5h3.5v14H7zM13.5 5H17v14h-3.5z",
   back: "M18 5.5v13L9 12zM6 5.5h2v13H6z",
   forward: "M6 5.5v13L15 12zM16 5.5h2v13h-2z",
-  sound: "M4 9.5v5h3.5L12 18.500v-13L7.500 9.500zM14.500 8.200v1.900a2.400 2.400 0 0 1 0 3.800v1.900a4.200 4.200 0 0 0 0-7.600z",
-  silent: "M4 9.5v5h3.500L12 18.500v-13L7.500 9.500zM14.600 9.600l1.200-1.200 2.200 2.200 2.200-2.200 1.200 1.200L19.200 11.800l2.200 2.200-1.200 1.200-2.200-2.200-2.200 2.200-1.200-1.200 2.200-2.200z",
+  sound:
+    "M4 9.5v5h3.5L12 18.5v-13L7.5 9.5z" +
+    "M14.5 8.2v1.9a2.4 2.4 0 0 1 0 3.8v1.9a4.2 4.2 0 0 0 0-7.6z",
+  silent:
+    "M4 9.5v5h3.5L12 18.5v-13L7.5 9.5z" +
+    "M14.6 9.6l1.2-1.2 2.2 2.2 2.2-2.2 1.2 1.2L19.2 11.8l2.2 2.2-1.2 1.2-2.2-2.2-2.2 2.2-1.2-1.2 2.2-2.2z",
   whole: "M4 4h6v2H6v4H4zM14 4h6v6h-2V6h-4zM4 14h2v4h4v2H4zM18 14h2v6h-6v-2h4z",
-  close: "M6.400 5L12 10.600 17.600 5 19 6.400 13.400 12l5.600 5.600-1.400 1.400L12 13.400 6.400 19 5 17.600 10.600 12 5 6.400z",
-  up: "M12 4l6 6-1.400 1.400L13 7.800V16h-2V7.800l-3.600 3.600L6 10zM5 18h14v2H5z",
-  done: "M9.500 16.200L5.300 12l-1.400 1.400 5.600 5.600L20 8.500l-1.400-1.400z",
+  up: "M12 4l6 6-1.4 1.4L13 7.8V16h-2V7.8l-3.6 3.6L6 10zM5 18h14v2H5z",
 };
 
 export function icon(name) {
   const path = svg("path", { d: ICONS[name] });
   return svg(
-    "svg", { class: "icon", viewBox: "0 0 24 24", "aria-hidden": "true", focusable: "false" }, path,
+    "svg",
+    { class: "icon", viewBox: "0 0 24 24", "aria-hidden": "true", focusable: "false" },
+    path,
   );
 }
 
 // One shape a level, so that no answer is told by colour alone.
 const SHAPES = {
   fake: "M12 3l10 18H2z",
-  unsure: "M12 2l10 10-10 10L2 12zM12 6.200L6.200 12 12 17.800 17.800 12z",
+  unsure: "M12 2l10 10-10 10L2 12zM12 6.2L6.2 12 12 17.8 17.8 12z",
   real: "M12 3a9 9 0 1 0 0 18a9 9 0 1 0 0-18z",
-  none: "M3 10.500h18v3H3z",
+  none: "M3 10.5h18v3H3z",
 };
 
 export function shape(level) {

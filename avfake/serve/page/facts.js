@@ -7,8 +7,11 @@ import { bytes, clock, list, moment, named, number, percent, t } from "./text.js
 export function warnings(result) {
   if (!result.warnings.length) return null;
   return h(
-    "ul", { class: "warnings", "aria-label": t("warning_title") },
-    result.warnings.map((code) => h("li", {}, named("warnings", code) ?? t("warning_other", { code }))),
+    "ul",
+    { class: "warnings", "aria-label": t("warning_title") },
+    result.warnings.map((code) =>
+      h("li", {}, named("warnings", code) ?? t("warning_other", { code })),
+    ),
   );
 }
 
@@ -16,36 +19,52 @@ export function facts(job, about) {
   const { result } = job;
   const { bundle } = result;
   return h(
-    "section", { class: "facts card" },
+    "section",
+    { class: "facts card" },
     h("h3", {}, t("facts.title")),
     h(
-      "dl", {},
+      "dl",
+      {},
       mediaFacts(result.media).map(([name, value]) => fact(t(`facts.${name}`), value)),
       fact(t("facts.size"), bytes(job.size)),
       fact(t("facts.sha256"), hash(job.sha256)),
-      fact(t("facts.bundle"), t("facts.bundle_value", { name: bundle.name ?? "?", version: bundle.version ?? "?" })),
+      fact(
+        t("facts.bundle"),
+        t("facts.bundle_value", { name: bundle.name ?? "?", version: bundle.version ?? "?" }),
+      ),
       fact(t("facts.bundle_sha256"), hash(bundle.sha256)),
       fact(t("facts.program"), t("facts.program_value", { version: about.version })),
-      result.seconds.total === undefined ? null : fact(t("facts.took"), t("facts.seconds", { value: number(Math.max(0.1, result.seconds.total), 1) })),
+      result.seconds.total === undefined
+        ? null
+        : fact(
+            t("facts.took"),
+            t("facts.seconds", { value: number(Math.max(0.1, result.seconds.total), 1) }),
+          ),
     ),
   );
 }
 
 /** One line under the title. */
 export function brief(result) {
-  return mediaFacts(result.media).filter(([name]) => name !== "rotation" && name !== "rate").map(([, value]) => value).join(" · ");
+  return mediaFacts(result.media)
+    .filter(([name]) => name !== "rotation" && name !== "rate")
+    .map(([, value]) => value)
+    .join(" · ");
 }
 
 function mediaFacts(media) {
   if (!media) return [];
   const found = [];
   if (media.duration) found.push(["duration", clock(media.duration)]);
-  if (media.width) found.push(["picture", t("facts.pixels", { width: media.width, height: media.height })]);
+  if (media.width)
+    found.push(["picture", t("facts.pixels", { width: media.width, height: media.height })]);
   if (media.fps) found.push(["fps", t("facts.fps_value", { value: number(media.fps, 2) })]);
   const codecs = [media.video_codec, media.audio_codec].filter(Boolean);
   if (codecs.length) found.push(["codecs", codecs.join(" + ")]);
-  if (media.sample_rate) found.push(["rate", t("facts.rate_value", { value: number(media.sample_rate) })]);
-  if (media.rotation) found.push(["rotation", t("facts.rotation_value", { value: media.rotation })]);
+  if (media.sample_rate)
+    found.push(["rate", t("facts.rate_value", { value: number(media.sample_rate) })]);
+  if (media.rotation)
+    found.push(["rotation", t("facts.rotation_value", { value: media.rotation })]);
   return found;
 }
 
@@ -68,19 +87,57 @@ export function credentials(said) {
     ["ingredients", said.ingredients ? number(said.ingredients) : null],
   ].filter(([, value]) => value);
   return h(
-    "section", { class: "credentials card" },
+    "section",
+    { class: "credentials card" },
     h("h3", {}, t("credentials.title")),
-    h("p", { class: "credentials-status" }, named("credentials.status", said.status) ?? said.message),
-    rows.length ? h("dl", {}, rows.map(([name, value]) => fact(t(`credentials.${name}`), value))) : null,
+    h(
+      "p",
+      { class: "credentials-status" },
+      named("credentials.status", said.status) ?? said.message,
+    ),
+    rows.length
+      ? h(
+          "dl",
+          {},
+          rows.map(([name, value]) => fact(t(`credentials.${name}`), value)),
+        )
+      : null,
     said.actions?.length
       ? h(
-          "div", {},
+          "div",
+          {},
           h("h4", {}, t("credentials.actions")),
-          h("ul", {}, said.actions.map((action) => h("li", {}, [action.words ?? action.action, action.source, action.tool, action.when && moment(action.when)].filter(Boolean).join(" · ")))),
+          h(
+            "ul",
+            {},
+            said.actions.map((action) =>
+              h(
+                "li",
+                {},
+                [
+                  action.words ?? action.action,
+                  action.source,
+                  action.tool,
+                  action.when && moment(action.when),
+                ]
+                  .filter(Boolean)
+                  .join(" · "),
+              ),
+            ),
+          ),
         )
       : null,
     said.problems?.length
-      ? h("div", {}, h("h4", {}, t("credentials.problems")), h("ul", {}, said.problems.map((problem) => h("li", {}, problem))))
+      ? h(
+          "div",
+          {},
+          h("h4", {}, t("credentials.problems")),
+          h(
+            "ul",
+            {},
+            said.problems.map((problem) => h("li", {}, problem)),
+          ),
+        )
       : null,
     h("p", { class: "small" }, t("credentials.apart")),
   );
@@ -88,8 +145,15 @@ export function credentials(said) {
 
 /** Every figure of the timeline as a table, made when it is opened. */
 export function table(result) {
-  const place = h("div", { class: "table-place" });
-  const details = h("details", { class: "figures" }, h("summary", {}, t("table.title")), place);
+  const label = t("table.title");
+  // Scrolled with the keys, too.
+  const place = h("div", {
+    class: "table-place",
+    tabindex: "0",
+    role: "region",
+    "aria-label": label,
+  });
+  const details = h("details", { class: "figures" }, h("summary", {}, label), place);
   details.addEventListener("toggle", () => {
     if (details.open && !place.hasChildNodes()) place.append(figures(result));
   });
@@ -100,7 +164,8 @@ function figures(result) {
   const rows = Object.entries(result.branches).flatMap(([branch, score]) =>
     score.windows.map((window) =>
       h(
-        "tr", {},
+        "tr",
+        {},
         h("td", {}, t(`branch.${branch}.name`)),
         h("td", {}, window.track === null ? "" : t("face", { index: window.track + 1 })),
         h("td", { class: "is-number" }, clock(window.start)),

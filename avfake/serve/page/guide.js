@@ -7,13 +7,51 @@ import { list, percent, t } from "./text.js";
 export function guide(about, level = "h3") {
   const { likely_real: low, likely_fake: high } = about.thresholds;
   return [
-    h("section", {}, h(level, {}, t("guide.answer.title")), list("guide.answer.text").map((_, index) =>
-      h("p", {}, t(`guide.answer.text.${index}`, { low: percent(low), high: percent(high) })))),
-    h("section", {}, h(level, {}, t("guide.failures.title")), h("ul", {}, list("guide.failures.text").map((text) => h("li", {}, text)))),
+    h(
+      "section",
+      {},
+      h(level, {}, t("guide.answer.title")),
+      list("guide.answer.text").map((_, index) =>
+        h("p", {}, t(`guide.answer.text.${index}`, { low: percent(low), high: percent(high) })),
+      ),
+    ),
+    h(
+      "section",
+      {},
+      h(level, {}, t("guide.failures.title")),
+      h(
+        "ul",
+        {},
+        list("guide.failures.text").map((text) => h("li", {}, text)),
+      ),
+    ),
     about.bundle.name === "default"
-      ? h("section", {}, h(level, {}, t("guide.models.title")), h("ul", {}, list("guide.models.text").map((text) => h("li", {}, text))))
-      : h("section", {}, h(level, {}, t("guide.models.title")), h("p", {}, t("guide.own", { name: about.bundle.name }))),
-    h("section", {}, h(level, {}, t("guide.practice.title")), h("ul", {}, list("guide.practice.text").map((text) => h("li", {}, text)))),
+      ? h(
+          "section",
+          {},
+          h(level, {}, t("guide.models.title")),
+          h(
+            "ul",
+            {},
+            list("guide.models.text").map((text) => h("li", {}, text)),
+          ),
+        )
+      : h(
+          "section",
+          {},
+          h(level, {}, t("guide.models.title")),
+          h("p", {}, t("guide.own", { name: about.bundle.name })),
+        ),
+    h(
+      "section",
+      {},
+      h(level, {}, t("guide.practice.title")),
+      h(
+        "ul",
+        {},
+        list("guide.practice.text").map((text) => h("li", {}, text)),
+      ),
+    ),
   ];
 }
 
@@ -21,7 +59,8 @@ export function guide(about, level = "h3") {
 export function openGuide(about) {
   const close = h("button", { type: "button", class: "button is-main" }, t("action.close"));
   const dialog = h(
-    "dialog", { class: "guide-dialog", "aria-labelledby": "guide-title" },
+    "dialog",
+    { class: "guide-dialog", "aria-labelledby": "guide-title" },
     h("h2", { id: "guide-title" }, t("guide.title")),
     guide(about),
     h("div", { class: "actions" }, close),

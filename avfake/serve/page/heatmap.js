@@ -13,7 +13,8 @@ export function heatmap(entry, playhead) {
   const body = h("div", { class: "heat-body" });
   const choice = h("div", { class: "choice", role: "radiogroup", "aria-label": t("heat.choice") });
   const element = h(
-    "section", { class: "heat", hidden: true, "aria-label": t("heat.title") },
+    "section",
+    { class: "heat", hidden: true, "aria-label": t("heat.title") },
     h("div", { class: "heat-head" }, h("h3", {}, t("heat.title")), choice),
     body,
   );
@@ -44,19 +45,24 @@ export function heatmap(entry, playhead) {
     } catch (fault) {
       if (fault.name === "AbortError") return;
       shown = "";
-      refill(body, h("p", { class: "note" }, t(fault.reason === "busy" ? "heat.busy" : "heat.failed")));
+      refill(
+        body,
+        h("p", { class: "note" }, t(fault.reason === "busy" ? "heat.busy" : "heat.failed")),
+      );
     }
     element.removeAttribute("aria-busy");
   };
 
   const show = async (track) => {
-    const address = `v1/predictions/${entry.job.id}/heatmap?track=${track.track}&time=${playhead.time.toFixed(3)}`;
+    const wanted = new URLSearchParams({ track: track.track, time: playhead.time.toFixed(3) });
+    const address = `v1/predictions/${entry.job.id}/heatmap?${wanted}`;
     const answer = await request(address, { signal: stop.signal });
     const time = Number(answer.headers.get("X-Time"));
     const value = Number(answer.headers.get("X-Fake-Probability"));
     const blob = await answer.blob();
     const picture = h("img", {
-      class: "heat-picture", src: URL.createObjectURL(blob),
+      class: "heat-picture",
+      src: URL.createObjectURL(blob),
       alt: t("heat.alt", { index: track.track + 1, time: clock(time), share: percent(value) }),
     });
     picture.addEventListener("load", () => URL.revokeObjectURL(picture.src));
@@ -64,13 +70,20 @@ export function heatmap(entry, playhead) {
       body,
       picture,
       h(
-        "div", { class: "heat-words" },
+        "div",
+        { class: "heat-words" },
         h(
-          "p", { class: "heat-value" }, shape(level(value)),
+          "p",
+          { class: "heat-value" },
+          shape(level(value)),
           t("heat.value", { index: track.track + 1, time: clock(time), share: percent(value) }),
         ),
         h("div", { class: "heat-scale", "aria-hidden": "true" }),
-        h("div", { class: "heat-ends" }, ["low", "middle", "high"].map((end) => h("span", {}, t(`heat.${end}`)))),
+        h(
+          "div",
+          { class: "heat-ends" },
+          ["low", "middle", "high"].map((end) => h("span", {}, t(`heat.${end}`))),
+        ),
         h("p", { class: "small" }, t("heat.meaning")),
       ),
     );
@@ -81,14 +94,22 @@ export function heatmap(entry, playhead) {
     const names = present.map((one) => one.track).join();
     if (choice.dataset.faces === names) return;
     choice.dataset.faces = names;
-    refill(choice, present.map((one) => h(
-      "label", {},
-      h("input", {
-        type: "radio", name: `heat-${entry.key}`, checked: one === track,
-        on: { change: () => ((chosen = one.track), ask()) },
-      }),
-      h("span", {}, t("face", { index: one.track + 1 })),
-    )));
+    refill(
+      choice,
+      present.map((one) =>
+        h(
+          "label",
+          {},
+          h("input", {
+            type: "radio",
+            name: `heat-${entry.key}`,
+            checked: one === track,
+            on: { change: () => ((chosen = one.track), ask()) },
+          }),
+          h("span", {}, t("face", { index: one.track + 1 })),
+        ),
+      ),
+    );
   };
 
   const later = () => {

@@ -25,7 +25,8 @@ export function overlay(stage, picture, result, playhead) {
   const sizes = new ResizeObserver(draw);
   sizes.observe(stage);
   playhead.addEventListener("time", draw);
-  for (const event of ["loadedmetadata", "loadeddata", "load"]) picture.addEventListener(event, draw);
+  for (const event of ["loadedmetadata", "loadeddata", "load"])
+    picture.addEventListener(event, draw);
   draw();
   return { element: layer, draw, close: () => sizes.disconnect() };
 }

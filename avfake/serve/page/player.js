@@ -23,7 +23,12 @@ export function player(entry, playhead) {
   let media = null;
 
   if (kind === "video") {
-    media = h("video", { src: address, preload: "auto", playsinline: true, "aria-label": t("player.video") });
+    media = h("video", {
+      src: address,
+      preload: "auto",
+      playsinline: true,
+      "aria-label": t("player.video"),
+    });
     media.disablePictureInPicture = true;
   } else if (kind === "audio") {
     media = h("audio", { src: address, preload: "auto" });
@@ -31,7 +36,8 @@ export function player(entry, playhead) {
   const seen = kind === "image" ? h("img", { src: address, alt: t("player.image") }) : media;
   if (picture) {
     stage = h("div", { class: "stage" }, seen);
-    if (result.media?.width) stage.style.setProperty("--shape", result.media.width / result.media.height);
+    if (result.media?.width)
+      stage.style.setProperty("--shape", result.media.width / result.media.height);
     element.append(stage);
     if (result.tracks.length) {
       faces = overlay(stage, seen, result, playhead);
@@ -111,7 +117,11 @@ export function hop(playhead, step) {
 }
 
 function plain(name, label, act) {
-  return h("button", { type: "button", class: "tool", "aria-label": label, title: label, on: { click: act } }, icon(name));
+  return h(
+    "button",
+    { type: "button", class: "tool", "aria-label": label, title: label, on: { click: act } },
+    icon(name),
+  );
 }
 
 function playButton(playhead) {
@@ -140,10 +150,14 @@ function speed(media) {
   const choice = h(
     "select",
     {
-      class: "speed", "aria-label": t("player.speed"), title: t("player.speed"),
+      class: "speed",
+      "aria-label": t("player.speed"),
+      title: t("player.speed"),
       on: { change: () => (media.playbackRate = Number(choice.value)) },
     },
-    SPEEDS.map((rate) => h("option", { value: rate, selected: rate === 1 }, t("player.rate", { rate }))),
+    SPEEDS.map((rate) =>
+      h("option", { value: rate, selected: rate === 1 }, t("player.rate", { rate })),
+    ),
   );
   return choice;
 }
@@ -160,7 +174,11 @@ function mute(media) {
 
 /** A button that is on or off, and says so. */
 export function toggle(label, on, tell = () => {}) {
-  const button = h("button", { type: "button", class: "toggle", "aria-pressed": String(on) }, label);
+  const button = h(
+    "button",
+    { type: "button", class: "toggle", "aria-pressed": String(on) },
+    label,
+  );
   button.addEventListener("click", () => {
     const next = button.getAttribute("aria-pressed") !== "true";
     button.setAttribute("aria-pressed", String(next));

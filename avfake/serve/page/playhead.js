@@ -21,7 +21,8 @@ export class Playhead extends EventTarget {
       this.#moved(media.currentTime);
       if (this.playing && !("requestVideoFrameCallback" in media)) requestAnimationFrame(tick);
     };
-    for (const event of ["seeking", "seeked", "timeupdate", "playing"]) media.addEventListener(event, tick);
+    for (const event of ["seeking", "seeked", "timeupdate", "playing"])
+      media.addEventListener(event, tick);
     for (const event of ["play", "pause", "ended"]) {
       media.addEventListener(event, () => this.dispatchEvent(new Event("state")));
     }

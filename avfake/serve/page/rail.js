@@ -10,11 +10,19 @@ export function rail(context) {
   const rows = new Map();
   const chosen = new Set();
   const items = h("ul", { class: "rail-list" });
-  const compare = h("button", { type: "button", class: "button rail-compare", disabled: true }, t("rail.compare"));
+  const compare = h(
+    "button",
+    { type: "button", class: "button rail-compare", disabled: true },
+    t("rail.compare"),
+  );
   const hint = h("p", { class: "small rail-hint" }, t("rail.hint"));
   const element = h(
-    "nav", { class: "rail", "aria-label": t("rail.title"), hidden: true },
-    h("h2", {}, t("rail.title")), items, compare, hint,
+    "nav",
+    { class: "rail", "aria-label": t("rail.title"), hidden: true },
+    h("h2", {}, t("rail.title")),
+    items,
+    compare,
+    hint,
   );
   compare.addEventListener("click", () => {
     const [a, b] = [...chosen];
@@ -75,17 +83,28 @@ function makeRow(entry, context, choose) {
   const name = h("span", { class: "rail-name" });
   const link = h("a", { href: `#/clip/${entry.key}`, class: "rail-link" }, name, state);
   const check = h("input", {
-    type: "checkbox", "aria-label": t("rail.choose", { name: entry.name }),
+    type: "checkbox",
+    "aria-label": t("rail.choose", { name: entry.name }),
     on: { change: (event) => choose(entry, event.target.checked) },
   });
-  const away = h(
-    "button", { type: "button", class: "rail-away", on: { click: () => (entry.done ? context.remove(entry) : context.cancel(entry)) } },
+  const away = h("button", {
+    type: "button",
+    class: "rail-away",
+    on: { click: () => (entry.done ? context.remove(entry) : context.cancel(entry)) },
+  });
+  const item = h(
+    "li",
+    {},
+    h("label", { class: "rail-check", hidden: true }, check),
+    link,
+    away,
+    bar,
   );
-  const item = h("li", {}, h("label", { class: "rail-check", hidden: true }, check), link, away, bar);
   const update = () => {
     const said = words(entry);
     if (name.textContent !== entry.name) refill(name, entry.name);
-    if (state.textContent !== said || entry.done) refill(state, entry.done ? outcomeShape(entry) : null, said);
+    if (state.textContent !== said || entry.done)
+      refill(state, entry.done ? outcomeShape(entry) : null, said);
     const share = entry.done ? null : stage(entry).share;
     bar.hidden = share === null;
     bar.style.setProperty("--share", `${100 * (share ?? 0)}%`);

@@ -8,7 +8,9 @@ const TOUCH = 1e-6;
 
 /** "fake", "unsure" or "real" of a whole clip, by its models' thresholds. */
 export function verdict(result) {
-  return { "likely fake": "fake", uncertain: "unsure", "likely real": "real" }[result.verdict] ?? "none";
+  return (
+    { "likely fake": "fake", uncertain: "unsure", "likely real": "real" }[result.verdict] ?? "none"
+  );
 }
 
 /** The same three levels of one stretch of time. */
@@ -22,7 +24,11 @@ export function level(probability) {
 export function length(result) {
   if (result.media?.duration) return result.media.duration;
   const windows = Object.values(result.branches).flatMap((score) => score.windows);
-  return Math.max(0, ...windows.map((window) => window.end), ...result.tracks.map((track) => track.end));
+  return Math.max(
+    0,
+    ...windows.map((window) => window.end),
+    ...result.tracks.map((track) => track.end),
+  );
 }
 
 /**
@@ -59,7 +65,10 @@ export function condensed(cells, duration, columns = 480) {
   if (cells.length <= columns) return cells;
   const highest = new Map();
   for (const cell of cells) {
-    const column = Math.min(columns - 1, Math.floor((((cell.start + cell.end) / 2) * columns) / duration));
+    const column = Math.min(
+      columns - 1,
+      Math.floor((((cell.start + cell.end) / 2) * columns) / duration),
+    );
     highest.set(column, Math.max(cell.value, highest.get(column) ?? 0));
   }
   return [...highest].map(([column, value]) => ({

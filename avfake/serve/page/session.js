@@ -117,7 +117,8 @@ export class Session extends EventTarget {
   async #send() {
     if (this.entries.some((entry) => entry.phase === "sending")) return;
     const entry = this.entries.find(
-      (waiting) => waiting.phase === "waiting" || (waiting.phase === "held" && Date.now() >= waiting.again),
+      (waiting) =>
+        waiting.phase === "waiting" || (waiting.phase === "held" && Date.now() >= waiting.again),
     );
     if (entry === undefined) return;
     entry.phase = "sending";

@@ -23,41 +23,64 @@ export function soundLane(entry, duration) {
       if (wanted === name) refill(lane, picture);
     } catch (fault) {
       if (fault.name === "AbortError" || wanted !== name) return;
-      if (fault.reason === "busy" && tries > 1) setTimeout(() => stop.signal.aborted || show(name, tries - 1), 3000);
+      if (fault.reason === "busy" && tries > 1)
+        setTimeout(() => stop.signal.aborted || show(name, tries - 1), 3000);
       else refill(lane, h("span", { class: "lane-reason" }, t("sound.failed")));
     }
   };
   const group = `sound-${entry.key}-${Math.random()}`;
   const tool = h(
-    "div", { class: "choice", role: "radiogroup", "aria-label": t("sound.choice") },
+    "div",
+    { class: "choice", role: "radiogroup", "aria-label": t("sound.choice") },
     Object.keys(views).map((name, index) =>
       h(
-        "label", {},
-        h("input", { type: "radio", name: group, value: name, checked: index === 0, on: { change: () => show(name) } }),
+        "label",
+        {},
+        h("input", {
+          type: "radio",
+          name: group,
+          value: name,
+          checked: index === 0,
+          on: { change: () => show(name) },
+        }),
         h("span", {}, t(`sound.${name}`)),
       ),
     ),
   );
   show("waveform");
   return {
-    branch: "sound", track: null, lane, tool,
+    branch: "sound",
+    track: null,
+    lane,
+    tool,
     name: h("div", { class: "tl-name is-sound" }, t("sound.name")),
     value: h("span", { class: "tl-value is-sound" }),
-    at() {}, say: () => null, close: () => stop.abort(),
+    at() {},
+    say: () => null,
+    close: () => stop.abort(),
   };
 }
 
 async function wave(entry, duration, signal) {
   const { start, end, low, high } = await getJSON(
-    `v1/predictions/${entry.job.id}/waveform?columns=${COLUMNS}`, { signal },
+    `v1/predictions/${entry.job.id}/waveform?columns=${COLUMNS}`,
+    { signal },
   );
   const loudest = Math.max(0.05, ...high, ...low.map((value) => -value));
   const scaled = (value) => (value / loudest).toFixed(3);
   const tops = high.map((value, x) => `${x} ${-scaled(Math.max(value, 0.004 * loudest))}`);
-  const floors = low.map((value, x) => `${x} ${-scaled(Math.min(value, -0.004 * loudest))}`).reverse();
+  const floors = low
+    .map((value, x) => `${x} ${-scaled(Math.min(value, -0.004 * loudest))}`)
+    .reverse();
   const drawn = svg(
     "svg",
-    { class: "wave", viewBox: `0 -1.05 ${high.length - 1} 2.1`, preserveAspectRatio: "none", "aria-hidden": "true", focusable: "false" },
+    {
+      class: "wave",
+      viewBox: `0 -1.05 ${high.length - 1} 2.1`,
+      preserveAspectRatio: "none",
+      "aria-hidden": "true",
+      focusable: "false",
+    },
     svg("path", { d: `M${[...tops, ...floors].join("L")}Z` }),
   );
   drawn.style.left = `${(100 * start) / duration}%`;
@@ -68,7 +91,12 @@ async function wave(entry, duration, signal) {
 async function spectrum(entry, signal) {
   const answer = await request(`v1/predictions/${entry.job.id}/spectrogram`, { signal });
   const address = URL.createObjectURL(await answer.blob());
-  const image = h("img", { class: "spectrum", alt: t("sound.alt"), draggable: "false", src: address });
+  const image = h("img", {
+    class: "spectrum",
+    alt: t("sound.alt"),
+    draggable: "false",
+    src: address,
+  });
   await image.decode();
   URL.revokeObjectURL(address);
   return image;

@@ -12,12 +12,14 @@ export function stage(entry) {
   if (phase === "waiting") return { step: "sending", share: null, words: t("stage.waiting") };
   if (phase === "held") return { step: "sending", share: null, words: t("stage.held") };
   if (phase === "sending") {
-    const words = entry.share < 1 ? t("stage.sending", { share: whole(entry.share) }) : t("stage.arriving");
+    const words =
+      entry.share < 1 ? t("stage.sending", { share: whole(entry.share) }) : t("stage.arriving");
     return { step: "sending", share: entry.share, words };
   }
   if (job.state === "queued") {
     const ahead = (job.position ?? 1) - 1;
-    const words = ahead > 0 ? t("stage.queued", { count: ahead, value: number(ahead) }) : t("stage.next");
+    const words =
+      ahead > 0 ? t("stage.queued", { count: ahead, value: number(ahead) }) : t("stage.next");
     return { step: "queued", share: null, words };
   }
   const { stage: step, share } = job.progress ?? { stage: "sound", share: null };

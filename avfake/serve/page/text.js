@@ -40,7 +40,7 @@ function find(key) {
 }
 
 function filled(text, values) {
-  const form = typeof text === "string" ? text : text[plural.select(values.count)] ?? text.other;
+  const form = typeof text === "string" ? text : (text[plural.select(values.count)] ?? text.other);
   return form.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? values[name] : whole));
 }
 
@@ -67,16 +67,25 @@ export function clock(seconds, digits = 1) {
 /** Seconds as they are spoken. */
 export function spoken(seconds) {
   const minutes = Math.floor(seconds / 60);
-  if (minutes && seconds % 60 === 0) return t("time.minutes", { count: minutes, value: number(minutes) });
-  const rest = t("time.seconds", { count: Number((seconds % 60).toFixed(1)), value: number(seconds % 60, 1) });
-  return minutes ? `${t("time.minutes", { count: minutes, value: number(minutes) })} ${rest}` : rest;
+  if (minutes && seconds % 60 === 0)
+    return t("time.minutes", { count: minutes, value: number(minutes) });
+  const rest = t("time.seconds", {
+    count: Number((seconds % 60).toFixed(1)),
+    value: number(seconds % 60, 1),
+  });
+  return minutes
+    ? `${t("time.minutes", { count: minutes, value: number(minutes) })} ${rest}`
+    : rest;
 }
 
 /** An ISO time for people; as it is where it is none. */
 export function moment(iso) {
   const time = new Date(iso);
   if (Number.isNaN(time.getTime())) return iso;
-  return new Intl.DateTimeFormat(texts.language, { dateStyle: "medium", timeStyle: "short" }).format(time);
+  return new Intl.DateTimeFormat(texts.language, {
+    dateStyle: "medium",
+    timeStyle: "short",
+  }).format(time);
 }
 
 export function bytes(count) {

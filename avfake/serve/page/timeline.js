@@ -14,11 +14,21 @@ const SEGMENTS = 12; // stretches that are listed
 export function timeline(entry, playhead, { tool = null } = {}) {
   const { result } = entry.job;
   const duration = playhead.duration;
-  const rows = withSound(result, lanes(result).map((lane) => row(lane, result, duration)), entry, duration);
+  const rows = withSound(
+    result,
+    lanes(result).map((lane) => row(lane, result, duration)),
+    entry,
+    duration,
+  );
   const names = h("div", { class: "tl-names" });
   const track = h("div", {
-    class: "tl-track", role: "slider", tabindex: "0", "aria-label": t("timeline.slider"),
-    "aria-valuemin": "0", "aria-valuemax": duration.toFixed(1), "aria-keyshortcuts": "ArrowLeft ArrowRight Space",
+    class: "tl-track",
+    role: "slider",
+    tabindex: "0",
+    "aria-label": t("timeline.slider"),
+    "aria-valuemin": "0",
+    "aria-valuemax": duration.toFixed(1),
+    "aria-keyshortcuts": "ArrowLeft ArrowRight Space",
   });
   const values = h("div", { class: "tl-values", "aria-hidden": "true" });
   const head = h("div", { class: "playhead" });
@@ -60,7 +70,8 @@ export function timeline(entry, playhead, { tool = null } = {}) {
     refill(ghost.firstChild, clock(time));
     if (dragging) playhead.seek(time);
   });
-  for (const end of ["pointerup", "pointercancel"]) track.addEventListener(end, () => (dragging = false));
+  for (const end of ["pointerup", "pointercancel"])
+    track.addEventListener(end, () => (dragging = false));
   track.addEventListener("pointerleave", () => (ghost.hidden = true));
 
   const keys = (event) => {
@@ -71,9 +82,11 @@ export function timeline(entry, playhead, { tool = null } = {}) {
   };
 
   const element = h(
-    "section", { class: "timeline", "aria-label": t("timeline.title") },
+    "section",
+    { class: "timeline", "aria-label": t("timeline.title") },
     h(
-      "div", { class: "tl-head" },
+      "div",
+      { class: "tl-head" },
       h("h3", {}, t("timeline.title")),
       tool,
       rows.map((one) => one.tool),
@@ -115,8 +128,11 @@ function row(lane, result, duration) {
   const cells = condensed(lane.cells, duration);
   const absent = lane.score.status !== "ok";
   const drawn = h(
-    "div", { class: absent ? "lane is-absent" : "lane" },
-    absent ? h("span", { class: "lane-reason" }, why(lane.score)) : bars(cells, lane.segments, duration),
+    "div",
+    { class: absent ? "lane is-absent" : "lane" },
+    absent
+      ? h("span", { class: "lane-reason" }, why(lane.score))
+      : bars(cells, lane.segments, duration),
   );
   const at = (time) => {
     const now = valueAt(lane.cells, time);
@@ -129,9 +145,19 @@ function row(lane, result, duration) {
   const say = (time) => {
     const now = valueAt(lane.cells, time);
     if (absent) return null;
-    return now === null ? t("timeline.unjudged", { lane: name }) : t("timeline.value", { lane: name, share: percent(now) });
+    return now === null
+      ? t("timeline.unjudged", { lane: name })
+      : t("timeline.value", { lane: name, share: percent(now) });
   };
-  return { branch: lane.branch, track: lane.track, name: h("div", { class: "tl-name" }, name), lane: drawn, value, at, say };
+  return {
+    branch: lane.branch,
+    track: lane.track,
+    name: h("div", { class: "tl-name" }, name),
+    lane: drawn,
+    value,
+    at,
+    say,
+  };
 }
 
 function laneName(lane, result) {
@@ -148,13 +174,25 @@ function bars(cells, segments, duration) {
   drawn.append(svg("line", { class: "half", x1: "0", x2: "100%", y1: "50%", y2: "50%" }));
   for (const { start, end, value } of cells) {
     const place = {
-      x: across(start), width: across(end - start), y: `${(100 - 100 * value).toFixed(2)}%`, height: `${(100 * value).toFixed(2)}%`,
+      x: across(start),
+      width: across(end - start),
+      y: `${(100 - 100 * value).toFixed(2)}%`,
+      height: `${(100 * value).toFixed(2)}%`,
     };
     drawn.append(tone(svg("rect", { class: "bar", ...place }), value));
-    if (level(value) === "fake") drawn.append(svg("rect", { class: "bar-hatch", fill: "url(#hatch)", ...place }));
+    if (level(value) === "fake")
+      drawn.append(svg("rect", { class: "bar-hatch", fill: "url(#hatch)", ...place }));
   }
   for (const { start, end } of segments) {
-    drawn.append(svg("rect", { class: "bracket", x: across(start), width: across(end - start), y: "0", height: "3" }));
+    drawn.append(
+      svg("rect", {
+        class: "bracket",
+        x: across(start),
+        width: across(end - start),
+        y: "0",
+        height: "3",
+      }),
+    );
   }
   return drawn;
 }
@@ -165,7 +203,11 @@ function axis(duration) {
   for (let index = 0; index * step <= duration + 1e-6; index += 1) {
     const time = index * step;
     const end = time > duration * 0.965 ? " is-last" : time > duration * 0.88 ? " is-late" : "";
-    const tick = h("span", { class: `tick${index % 2 ? " is-odd" : ""}${end}` }, clock(time, step < 1 ? 1 : 0));
+    const tick = h(
+      "span",
+      { class: `tick${index % 2 ? " is-odd" : ""}${end}` },
+      clock(time, step < 1 ? 1 : 0),
+    );
     tick.style.left = `${(100 * time) / duration}%`;
     ticks.push(tick);
   }
@@ -186,7 +228,11 @@ function moreFaces(rows) {
   if (!hidden.length) return null;
   const parts = hidden.flatMap((one) => [one.name, one.lane, one.value]);
   parts.forEach((part) => (part.hidden = true));
-  const button = h("button", { type: "button", class: "quiet" }, t("timeline.more", { count: hidden.length, value: hidden.length }));
+  const button = h(
+    "button",
+    { type: "button", class: "quiet" },
+    t("timeline.more", { count: hidden.length, value: hidden.length }),
+  );
   button.addEventListener("click", () => {
     parts.forEach((part) => (part.hidden = false));
     button.remove();
@@ -202,17 +248,32 @@ function segments(result, playhead) {
     .sort((a, b) => b.fake_probability - a.fake_probability || b.end - b.start - (a.end - a.start))
     .slice(0, SEGMENTS);
   return h(
-    "div", { class: "segments" },
+    "div",
+    { class: "segments" },
     h("h4", {}, t("timeline.segments")),
     h(
-      "ul", {},
+      "ul",
+      {},
       worst.map((segment) =>
-        h("li", {}, h(
-          "button", { type: "button", class: "segment", on: { click: () => playhead.seek(segment.start + 0.01) } },
-          h("span", { class: "segment-time" }, t("timeline.span", { start: clock(segment.start), end: clock(segment.end) })),
-          h("span", {}, t(`branch.${segment.branch}.name`)),
-          h("span", { class: "segment-value" }, percent(segment.fake_probability)),
-        )),
+        h(
+          "li",
+          {},
+          h(
+            "button",
+            {
+              type: "button",
+              class: "segment",
+              on: { click: () => playhead.seek(segment.start + 0.01) },
+            },
+            h(
+              "span",
+              { class: "segment-time" },
+              t("timeline.span", { start: clock(segment.start), end: clock(segment.end) }),
+            ),
+            h("span", {}, t(`branch.${segment.branch}.name`)),
+            h("span", { class: "segment-value" }, percent(segment.fake_probability)),
+          ),
+        ),
       ),
     ),
   );
@@ -221,6 +282,8 @@ function segments(result, playhead) {
 function inWords(rows, result, time) {
   const parts = [spoken(time), ...rows.map((one) => one.say(time))];
   const here = result.segments.filter((one) => one.start <= time && time < one.end);
-  parts.push(...here.map((one) => t("timeline.inside", { branch: t(`branch.${one.branch}.name`) })));
+  parts.push(
+    ...here.map((one) => t("timeline.inside", { branch: t(`branch.${one.branch}.name`) })),
+  );
   return parts.filter(Boolean).join("; ");
 }

@@ -12,7 +12,8 @@ const WORLDS = [2, 3, 5, 10, 20, 50, 100, 200, 500, 1000]; // one clip in so man
 export function verdictPanel(result, thresholds) {
   if (result.status !== "ok") {
     return h(
-      "div", { class: "verdict is-none" },
+      "div",
+      { class: "verdict is-none" },
       h("p", { class: "verdict-name" }, shape("none"), t("verdict.none.name")),
       h("p", { class: "verdict-means" }, t("verdict.none.means")),
     );
@@ -20,11 +21,15 @@ export function verdictPanel(result, thresholds) {
   const called = verdict(result);
   const probability = result.fake_probability;
   return h(
-    "div", { class: `verdict is-${called}` },
+    "div",
+    { class: `verdict is-${called}` },
     h("p", { class: "verdict-name" }, shape(called), t(`verdict.${called}.name`)),
     h(
-      "p", { class: "verdict-figure" },
-      h("strong", {}, percent(probability)), " ", h("span", {}, t("verdict.figure")),
+      "p",
+      { class: "verdict-figure" },
+      h("strong", {}, percent(probability)),
+      " ",
+      h("span", {}, t("verdict.figure")),
     ),
     scale(probability, thresholds),
     h("p", { class: "verdict-means" }, t(`verdict.${called}.means`)),
@@ -34,15 +39,27 @@ export function verdictPanel(result, thresholds) {
 /** From 0 to 1, with the zones that the words stand for. The words beside it say it all. */
 function scale(probability, { likely_real: low, likely_fake: high }) {
   const zone = (level, start, end) => {
-    const part = h("span", { class: `zone is-${level}` }, h("span", {}, t(`verdict.${level}.name`)));
+    const part = h(
+      "span",
+      { class: `zone is-${level}` },
+      h("span", {}, t(`verdict.${level}.name`)),
+    );
     part.style.flexGrow = String(end - start);
     return part;
   };
   const marker = h("span", { class: "marker" });
   marker.style.left = `${100 * probability}%`;
   return h(
-    "div", { class: "scale", "aria-hidden": "true" },
-    h("div", { class: "zones" }, zone("real", 0, low), zone("unsure", low, high), zone("fake", high, 1), marker),
+    "div",
+    { class: "scale", "aria-hidden": "true" },
+    h(
+      "div",
+      { class: "zones" },
+      zone("real", 0, low),
+      zone("unsure", low, high),
+      zone("fake", high, 1),
+      marker,
+    ),
   );
 }
 
@@ -50,10 +67,12 @@ function scale(probability, { likely_real: low, likely_fake: high }) {
 export function meaning(result) {
   const called = verdict(result);
   return h(
-    "section", { class: "meaning" },
+    "section",
+    { class: "meaning" },
     h("h3", {}, t("meaning.title")),
     ["does", "does_not", "next"].map((part) =>
-      h("div", {}, h("h4", {}, t(`meaning.${part}`)), h("p", {}, t(`verdict.${called}.${part}`)))),
+      h("div", {}, h("h4", {}, t(`meaning.${part}`)), h("p", {}, t(`verdict.${called}.${part}`))),
+    ),
   );
 }
 
@@ -63,7 +82,12 @@ export function rarity(result) {
   const told = h("p", { class: "rarity-told", "aria-live": "polite" });
   const label = h("span", { class: "rarity-world" });
   const slider = h("input", {
-    type: "range", min: 0, max: WORLDS.length - 1, step: 1, value: 0, "aria-label": t("rarity.label"),
+    type: "range",
+    min: 0,
+    max: WORLDS.length - 1,
+    step: 1,
+    value: 0,
+    "aria-label": t("rarity.label"),
     on: { input: () => show() },
   });
   const show = () => {
@@ -78,7 +102,8 @@ export function rarity(result) {
   };
   show();
   return h(
-    "section", { class: "rarity" },
+    "section",
+    { class: "rarity" },
     h("h3", {}, t("rarity.title")),
     h("p", {}, t("rarity.why")),
     h("label", { class: "rarity-slider" }, label, slider),
@@ -92,11 +117,14 @@ export function rarity(result) {
 function dots() {
   const places = Array.from({ length: 100 }, (_, index) => [index % 20, Math.floor(index / 20)]);
   return svg(
-    "svg", { class: "dots", viewBox: "0 0 200 50", "aria-hidden": "true", focusable: "false" },
+    "svg",
+    { class: "dots", viewBox: "0 0 200 50", "aria-hidden": "true", focusable: "false" },
     places.map(([x, y]) =>
       svg(
-        "g", { class: "dot", transform: `translate(${10 * x + 5} ${10 * y + 5})` },
-        svg("circle", { r: "2.7" }), svg("rect", { x: "-3.3", y: "-3.3", width: "6.6", height: "6.6", rx: "0.8" }),
+        "g",
+        { class: "dot", transform: `translate(${10 * x + 5} ${10 * y + 5})` },
+        svg("circle", { r: "2.7" }),
+        svg("rect", { x: "-3.3", y: "-3.3", width: "6.6", height: "6.6", rx: "0.8" }),
       ),
     ),
   );
@@ -104,17 +132,26 @@ function dots() {
 
 /** One bar a branch, with what it measured or why it is silent. */
 export function branches(result) {
-  const rows = ["visual", "audio", "lipsync"].filter((name) => result.branches[name]).map((name) => {
-    const score = result.branches[name];
-    return h(
-      "li", { class: `branch is-${score.status}` },
-      h("div", { class: "branch-name" }, t(`branch.${name}.name`)),
-      score.status === "ok" ? meter(score.fake_probability) : h("div", { class: "meter is-absent", "aria-hidden": "true" }),
-      h("div", { class: "branch-value" }, score.status === "ok" ? percent(score.fake_probability) : "–"),
-      h("div", { class: "branch-note" }, note(name, score)),
-      score.offset_ms === undefined ? null : offset(score.offset_ms),
-    );
-  });
+  const rows = ["visual", "audio", "lipsync"]
+    .filter((name) => result.branches[name])
+    .map((name) => {
+      const score = result.branches[name];
+      return h(
+        "li",
+        { class: `branch is-${score.status}` },
+        h("div", { class: "branch-name" }, t(`branch.${name}.name`)),
+        score.status === "ok"
+          ? meter(score.fake_probability)
+          : h("div", { class: "meter is-absent", "aria-hidden": "true" }),
+        h(
+          "div",
+          { class: "branch-value" },
+          score.status === "ok" ? percent(score.fake_probability) : "–",
+        ),
+        h("div", { class: "branch-note" }, note(name, score)),
+        score.offset_ms === undefined ? null : offset(score.offset_ms),
+      );
+    });
   return h("div", { class: "branches" }, h("h3", {}, t("branch.title")), h("ul", {}, rows));
 }
 
@@ -129,7 +166,11 @@ function note(name, score) {
   if (name !== "lipsync" || score.offset_ms === undefined) return t(`branch.${name}.looks`);
   const size = Math.round(Math.abs(score.offset_ms));
   const key = size < 20 ? "on_time" : score.offset_ms > 0 ? "late" : "early";
-  return t(`offset.${key}`, { count: size, size: number(size), confidence: number(score.confidence, 2) });
+  return t(`offset.${key}`, {
+    count: size,
+    size: number(size),
+    confidence: number(score.confidence, 2),
+  });
 }
 
 /** By how much the sound is early or late, on a scale; the band is what may be mere measuring error. */
@@ -141,9 +182,15 @@ function offset(ms) {
   band.style.left = across(-OFFSET_ERROR);
   band.style.right = across(-OFFSET_ERROR);
   return h(
-    "div", { class: "offset", "aria-hidden": "true" },
+    "div",
+    { class: "offset", "aria-hidden": "true" },
     h("div", { class: "offset-axis" }, band, marker),
-    h("div", { class: "offset-ends" }, h("span", {}, t("offset.early_end")), h("span", {}, t("offset.late_end"))),
+    h(
+      "div",
+      { class: "offset-ends" },
+      h("span", {}, t("offset.early_end")),
+      h("span", {}, t("offset.late_end")),
+    ),
   );
 }
 

@@ -10,17 +10,26 @@ const SLOW = 20_000; // milliseconds after which a word about patience is due
 
 /** Returns {element, update, close}; `update()` after every change of the entry. */
 export function waitingPage(entry, context) {
-  const steps = STEPS.map((name) => h("li", { data: { step: name } }, h("span", {}, t(`step.${name}`))));
+  const steps = STEPS.map((name) =>
+    h("li", { data: { step: name } }, h("span", {}, t(`step.${name}`))),
+  );
   const bar = h("progress", { max: "1", "aria-label": t("waiting.progress") });
   const words = h("p", { class: "stage-words" });
   const patience = h("p", { class: "small patience" });
-  const stop = h("button", { type: "button", class: "button", on: { click: () => context.cancel(entry) } }, t("action.cancel"));
+  const stop = h(
+    "button",
+    { type: "button", class: "button", on: { click: () => context.cancel(entry) } },
+    t("action.cancel"),
+  );
   const element = h(
-    "article", { class: "waiting" },
+    "article",
+    { class: "waiting" },
     h("h1", { class: "clip-name", tabindex: "-1" }, entry.name),
     h("p", { class: "clip-brief" }, bytes(entry.size)),
     h("ol", { class: "steps" }, steps),
-    bar, words, patience,
+    bar,
+    words,
+    patience,
     h("div", { class: "actions" }, stop),
   );
   let told = "";
@@ -37,7 +46,8 @@ export function waitingPage(entry, context) {
     refill(words, entry.phase === "held" ? heldFor(entry) : now);
     const spent = entry.since === null ? 0 : Date.now() - entry.since;
     refill(patience, spent > SLOW ? t("waiting.patience", { time: clock(spent / 1000, 0) }) : "");
-    if (told !== step) context.tell(t("waiting.told", { name: entry.name, step: t(`step.${step}`) }));
+    if (told !== step)
+      context.tell(t("waiting.told", { name: entry.name, step: t(`step.${step}`) }));
     told = step;
   };
   update();
@@ -56,17 +66,37 @@ export function faultPage(entry, context) {
   const fault = result ?? entry.fault;
   const { title, help } = faultWords(fault, context.about);
   return h(
-    "article", { class: "fault-page" },
+    "article",
+    { class: "fault-page" },
     h("h1", { class: "clip-name", tabindex: "-1" }, entry.name),
-    h("div", { class: "fault", role: "group", "aria-label": title }, h("h2", {}, title), result && fault.message ? h("p", {}, fault.message) : null, h("p", {}, help)),
+    h(
+      "div",
+      { class: "fault", role: "group", "aria-label": title },
+      h("h2", {}, title),
+      result && fault.message ? h("p", {}, fault.message) : null,
+      h("p", {}, help),
+    ),
     result
       ? actions(entry, context)
       : h(
-          "div", { class: "actions" },
+          "div",
+          { class: "actions" },
           entry.file && fault.reason !== "file_too_large"
-            ? h("button", { type: "button", class: "button is-main", on: { click: () => context.session.retry(entry) } }, t("action.retry"))
+            ? h(
+                "button",
+                {
+                  type: "button",
+                  class: "button is-main",
+                  on: { click: () => context.session.retry(entry) },
+                },
+                t("action.retry"),
+              )
             : null,
-          h("button", { type: "button", class: "button", on: { click: () => context.forget(entry) } }, t("action.forget")),
+          h(
+            "button",
+            { type: "button", class: "button", on: { click: () => context.forget(entry) } },
+            t("action.forget"),
+          ),
         ),
     result ? h("div", { class: "cards" }, facts(entry.job, context.about)) : null,
   );
@@ -74,7 +104,10 @@ export function faultPage(entry, context) {
 
 /** {title, help} for a reason code; those that a newer server may add have the general words. */
 export function faultWords(fault, about) {
-  const values = { limit: about?.limits.bytes ? bytes(about.limits.bytes) : "", code: fault.reason };
+  const values = {
+    limit: about?.limits.bytes ? bytes(about.limits.bytes) : "",
+    code: fault.reason,
+  };
   const known = has("faults", fault.reason) ? fault.reason : "other";
   return { title: t(`faults.${known}.title`, values), help: t(`faults.${known}.help`, values) };
 }
