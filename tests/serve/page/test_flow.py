@@ -245,12 +245,14 @@ def test_answer_and_report_can_be_saved(at_sample: Browsing, sample: Job, tmp_pa
 
 
 def test_history_outlives_a_reload_and_ends_with_deletion(browse: Browse, api: Client) -> None:
-    id_ = api.sent(b"no clip", "short-lived.mp4")
     browsing = browse()
-    browsing.open(api.done(id_))
+    browsing.send({"name": "short-lived.mp4", "mimeType": "video/mp4", "buffer": b"no clip"})
+    browsing.answered()
     page = browsing.page
+    id_ = page.evaluate("() => JSON.parse(sessionStorage['avfake.clips'])[0].id")
     page.reload()
     page.get_by_role("link", name="short-lived.mp4").wait_for()
+    browsing.answered()
     page.get_by_role("button", name="Delete", exact=True).click()
     page.get_by_role("button", name="Keep").click()
     assert api.get(f"/v1/predictions/{id_}").status == 200
