@@ -37,8 +37,10 @@ VIDEO_SUFFIXES = frozenset(
 LABELS = "metadata.json"
 _ZIP_FAULTS = (
     *(zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError),
-    *(RuntimeError, NotImplementedError),  # encrypted, or packed in a way that is not read
+    RuntimeError,  # encrypted
 )
+# LZMA is not among them: what is unpacked here could make it hold 4 GB.
+_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
 _MOST_LABELS = 256 << 20  # bytes of a metadata.json: DFDC's largest has half a megabyte
 _OPEN_ZIPS = 8  # at a time; to open one again is to read its list of members again
 
@@ -142,6 +144,9 @@ class Files:
         if video.member.file_size > most:
             text = f"{video.basename} has {video.member.file_size} bytes, more than {most}."
             raise AvfakeError("file_too_large", text)
+        if video.member.compress_type not in _PACKED:
+            text = f"{video.basename} cannot be unpacked: it is packed in a way that is not read."
+            raise AvfakeError("not_readable", text)
         if self._unpacked is None:
             self._unpacked = self._open.enter_context(scratch())
         self._count += 1
@@ -189,7 +194,8 @@ class Files:
 
     def _in_zip(self, path: str) -> Iterator[Video]:
         for name, member in self._archive(path).members.items():
-            if not member.is_dir() and not _is_apples(name):
+            # A stranger's member may have no name at all, which `is_dir` does not survive.
+            if not name.endswith("/") and not _is_apples(name):
                 yield Video(name, path, member)
 
     def _archive(self, path: str) -> _Archive:

@@ -256,6 +256,47 @@ def test_a_zip_that_is_none_is_told_among_others(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("method", "readable"),
+    [
+        (zipfile.ZIP_STORED, True),
+        (zipfile.ZIP_DEFLATED, True),
+        (zipfile.ZIP_BZIP2, True),
+        (zipfile.ZIP_LZMA, False),
+    ],
+)
+def test_what_is_packed_badly_or_oddly_costs_its_own_member(
+    tmp_path: Path, method: int, readable: bool
+) -> None:
+    path = tmp_path / "t.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a.mp4", b"film" * 500)
+        archive.writestr("b.mp4", b"film" * 500)
+    raw = bytearray(path.read_bytes())
+    at = 30 + len("a.mp4")
+    raw[at : at + 9] = b"\xff" * 9  # of the first member's content
+    path.write_bytes(raw)
+    with Files([path]) as files:
+        broken, whole = files
+        with pytest.raises(AvfakeError, match=r"^a\.mp4 cannot be unpacked: ") as caught:
+            files.fetch(broken)
+        assert caught.value.reason == "not_readable"
+        if readable:
+            assert Path(files.fetch(whole)).read_bytes() == b"film" * 500
+        else:
+            with pytest.raises(AvfakeError, match="packed in a way that is not read"):
+                files.fetch(whole)
+
+
+def test_a_member_without_a_name_is_a_file_like_any_other(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "t.zip", {"@@@": b"X"})
+    path.write_bytes(path.read_bytes().replace(b"@@@", b"\0@@"))  # a name ends at its first zero
+    with Files([path]) as files:
+        (nameless,) = files
+        assert nameless.shown == f"{path}/"
+        assert Path(files.fetch(nameless)).read_bytes() == b"X"
+
+
 def test_a_film_with_a_zip_behind_it_is_a_film(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(zipped(tmp_path / "t.zip", {"x": b"X"}).read_bytes())
     assert shown(tmp_path / "a.mp4") == [f"{tmp_path}/a.mp4"]
