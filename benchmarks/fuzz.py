@@ -70,7 +70,7 @@ OPTIONS = {
     },
 }
 CODER = {
-    "libx265": {"preset": "ultrafast", "x265-params": "log-level=none"},
+    "libx265": {"preset": "ultrafast", "x265-params": "log-level=none:pools=none:frame-threads=1"},
     "libsvtav1": {"preset": "12", "svtav1-params": "lp=1"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8"},
     "libx264": {"preset": "veryfast", "g": "8"},
@@ -124,6 +124,7 @@ def _write(
         if video_codec is not None:
             video = out.add_stream(video_codec, rate=25, options=CODER.get(video_codec, {}))
             video.height, video.width = SHAPE
+            video.codec_context.thread_count = 1  # the same file on every machine, busy or not
             video.pix_fmt = {"prores": "yuv422p10le", "mjpeg": "yuvj420p"}.get(
                 video_codec, "yuv420p"
             )
