@@ -212,7 +212,7 @@ class _Child:
                     self._since, self._printed = time.monotonic(), 0
                 self.begun = what in ("begun", "told")
                 found.append((what, value))
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # OSError: it died in the midst of a message
             self._open.remove(self.pipe)
         try:
             while self._output in self._open and self._printed <= _OUTPUT:

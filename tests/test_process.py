@@ -6,6 +6,7 @@ import ctypes
 import logging
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -128,6 +129,26 @@ def test_a_process_that_dies_between_two_items_costs_neither(worker: Worker[str,
     before = worker.call("die later", 60)
     assert gone(before[1])
     assert worker.call("a", 60)[0] == "a"
+
+
+def test_a_process_that_dies_in_the_midst_of_its_answer_costs_that_item() -> None:
+    worker: Worker[str, Any] = Worker(breaking_off, hear=print)
+    try:
+        with pytest.raises(Fault, match="exit status 3") as fault:
+            worker.call("a", 60)
+        assert fault.value.reason == "worker_exited"
+    finally:
+        worker.stop()
+
+
+def breaking_off(tell: Callable[[Any], None]) -> Callable[[str], Any]:
+    (pipe,) = (cell.cell_contents for cell in tell.__closure__ or ())
+
+    def answer(item: str) -> Any:
+        os.write(pipe.fileno(), struct.pack("!i", 1000) + b"half")  # of a thousand bytes
+        os._exit(3)
+
+    return answer
 
 
 def test_the_clock_starts_when_the_process_takes_the_item_on() -> None:
