@@ -79,12 +79,14 @@ function hash(value) {
 /** Content Credentials, beside the score: what a signed manifest in the file says. */
 export function credentials(said) {
   if (!said || said.status === "not_installed") return null;
+  const remote = said.status === "remote"; // its problem is where they lie
   const rows = [
     ["signer", said.signer],
-    ["issuer", said.issuer],
+    ["organisation", said.organisation],
     ["signed", said.signed && moment(said.signed)],
     ["tool", said.tool],
     ["ingredients", said.ingredients ? number(said.ingredients) : null],
+    ["address", remote ? said.problems[0] : null],
   ].filter(([, value]) => value);
   return h(
     "section",
@@ -102,7 +104,7 @@ export function credentials(said) {
           rows.map(([name, value]) => fact(t(`credentials.${name}`), value)),
         )
       : null,
-    said.actions?.length
+    said.actions.length
       ? h(
           "div",
           {},
@@ -115,7 +117,7 @@ export function credentials(said) {
                 "li",
                 {},
                 [
-                  action.words ?? action.action,
+                  action.words,
                   action.source,
                   action.tool,
                   action.when && moment(action.when),
@@ -127,7 +129,7 @@ export function credentials(said) {
           ),
         )
       : null,
-    said.problems?.length
+    said.problems.length && !remote
       ? h(
           "div",
           {},
@@ -143,8 +145,9 @@ export function credentials(said) {
   );
 }
 
-/** Every figure of the timeline as a table, made when it is opened. */
+/** Every figure of the timeline as a table, made when it is opened; null where there is none. */
 export function table(result) {
+  if (!Object.values(result.branches).some((score) => score.windows.length)) return null;
   const label = t("table.title");
   // Scrolled with the keys, too.
   const place = h("div", {

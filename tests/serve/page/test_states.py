@@ -12,6 +12,7 @@ import av
 import cv2
 import pytest
 
+from avfake.credentials import Action, Credentials
 from avfake.types import REASONS
 from tests.clips import portrait, texture, write_clip
 from tests.serve.page.browsing import Browsing, serving
@@ -65,12 +66,11 @@ def test_markup_in_names_and_metadata_is_shown_as_text(browse: Browse, tmp_path:
 
 
 def test_markup_in_content_credentials_is_shown_as_text(browse: Browse, sample: Job) -> None:
-    said = {
-        "status": "invalid", "message": MARKUP, "signer": MARKUP, "issuer": MARKUP,
-        "signed": MARKUP, "tool": MARKUP, "ingredients": 2, "problems": [MARKUP],
-        "actions": [{"action": "c2pa.edited", "words": MARKUP, "tool": MARKUP, "source": None,
-                     "when": "2025-03-01T10:00:00Z"}],
-    }  # fmt: skip
+    said = Credentials(
+        *("invalid", MARKUP), signer=MARKUP, organisation=MARKUP, signed=MARKUP, tool=MARKUP,
+        actions=(Action(MARKUP, MARKUP, None, "2025-03-01T10:00:00Z"),), ingredients=2,
+        problems=(MARKUP,),
+    ).to_dict()  # fmt: skip
     browsing = browse()
     address = f"**/v1/predictions/{sample['id']}"
     browsing.page.route(address, lambda route: route.fulfill(json=sample | {"credentials": said}))
@@ -82,6 +82,18 @@ def test_markup_in_content_credentials_is_shown_as_text(browse: Browse, sample: 
     assert browsing.page.evaluate("() => window.hit") is None
 
 
+def test_credentials_that_lie_elsewhere_are_no_broken_ones(browse: Browse, sample: Job) -> None:
+    said = Credentials("remote", "They were not asked for.", problems=("http://elsewhere/a",))
+    job = sample | {"credentials": said.to_dict()}
+    browsing = browse()
+    browsing.page.route(f"**/v1/predictions/{sample['id']}", lambda route: route.fulfill(json=job))
+    browsing.open(sample)
+    words = browsing.text(".credentials")
+    assert "http://elsewhere/a" in words
+    assert "It was not asked" in words
+    assert "What does not hold" not in words
+
+
 def test_a_clip_with_nothing_to_judge_gets_no_probability(browse: Browse, tmp_path: Path) -> None:
     browsing = browse()
     browsing.send(write_clip(tmp_path / "blobs.mp4", [texture(120, 160)] * 30))
@@ -89,6 +101,7 @@ def test_a_clip_with_nothing_to_judge_gets_no_probability(browse: Browse, tmp_pa
     assert browsing.text(".verdict-name") == "No answer"
     assert "no face found" in browsing.text(".branches")
     assert "%" not in browsing.text(".answer")
+    assert browsing.page.locator(".figures").count() == 0  # there are none to be listed
 
 
 def test_a_portrait_has_boxes_and_a_heat_map_and_no_timeline(
