@@ -287,7 +287,7 @@ function confirmed(title, text, yes) {
 
 /** The server wants a token, or cannot be reached: say so, and try again. */
 function showTrouble(fault) {
-  const trouble = h("p", { class: "action-trouble", role: "alert" });
+  if (!(fault instanceof Fault)) throw fault;
   const { title, help } = faultWords(fault, null);
   const again = () => begin().catch(showTrouble);
   const field = h("input", { type: "password", id: "token", autocomplete: "off", required: true });
@@ -316,7 +316,6 @@ function showTrouble(fault) {
       h("h1", {}, title),
       h("p", {}, help),
       fault.reason === "no_token" ? form : retry,
-      trouble,
     ),
   );
 }
@@ -329,7 +328,4 @@ async function begin() {
 }
 
 await loadTexts();
-begin().catch((fault) => {
-  if (!(fault instanceof Fault)) throw fault;
-  showTrouble(fault);
-});
+begin().catch(showTrouble);
