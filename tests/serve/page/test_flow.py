@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -206,6 +207,10 @@ def test_two_clips_stand_side_by_side(browse: Browse, sample: Job, silent: Job) 
     assert page.locator(".compare video").count() == 2
     verdicts = [page.locator(".verdict").nth(side).bounding_box()["y"] for side in (0, 1)]
     assert verdicts[0] == pytest.approx(verdicts[1], abs=1)  # in line with each other
+    ticks = page.locator(".tl-axis").first.locator(".tick:visible")
+    places = [tick.bounding_box() for tick in ticks.all()]
+    assert len(places) > 2
+    assert all(a["x"] + a["width"] <= b["x"] for a, b in itertools.pairwise(places))
     page.wait_for_function(
         "() => [...document.querySelectorAll('video')].every(video => video.readyState >= 2)"
     )
