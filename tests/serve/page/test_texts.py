@@ -75,6 +75,27 @@ def test_every_reason_for_which_a_file_fails_has_words(texts: dict[str, Any]) ->
     assert reasons - {"not_found", "not_a_file"} <= set(texts["faults"])
 
 
+def test_no_text_calls_an_answer_a_proof() -> None:
+    said = (PAGE / "texts.json").read_text().replace("never proof", "")
+    for claim in ('proof[^"]', "proves", "proven", "certainly", "definitely", "is a deepfake"):
+        assert not re.search(claim, said), claim
+
+
+def test_the_known_failures_are_those_of_the_model_card(texts: dict[str, Any]) -> None:
+    """Models that are better, or worse, need another text."""
+    said = json.dumps(texts["guide"])
+    card = (PAGE.parents[1] / "bundles" / "default" / "MODEL_CARD.md").read_text("utf-8")
+    card = " ".join(card.split())
+    for here, there in (
+        ("not shown to be better than chance", "is not shown to be better than chance"),
+        ("On 16 clips", "16 clips of the `dev` split"),
+        ("smaller than about 40 pixels", "smaller than about 40 pixels"),
+        ("off by 80 ms", "(80 ms)"),
+    ):
+        assert here in said
+        assert there in card
+
+
 @pytest.fixture(scope="module")
 def scores(chromium: Any, address: str) -> Iterator[Callable[..., Any]]:
     """Calls a function of score.js."""
