@@ -57,7 +57,6 @@ _QUESTIONS = {
     "audio": "Does the voice sound synthetic or converted?",
     "lipsync": "Do the lips fit the sound?",
 }
-_FAILED = "This part failed on this clip; the answer is from the others."
 
 Pathlike = str | os.PathLike[str]
 
@@ -124,27 +123,10 @@ def report_html(
     return page.encode("utf-8", "replace").decode()
 
 
-def write_report(
-    prediction: Prediction,
-    detector: Detector,
-    out: Pathlike,
-    name: str | None = None,
-    credentials: Credentials | None = None,
-    settings: Mapping[str, str] | None = None,
-) -> str:
-    """Write the page to `out`, whole or not at all; returns it (see `report_html`).
-
-    Raises AvfakeError `not_written` where the disk refuses.
-    """
-    page = report_html(prediction, detector, name, credentials, settings)
-    write_whole(out, page.encode("utf-8"))
-    return page
-
-
 def write_pdf(page: str, out: Pathlike) -> None:
     """Write a page of `report_html` as PDF, A4, whole or not at all.
 
-    Raises AvfakeError as `check_pdf` and `write_report` do.
+    Raises AvfakeError as `check_pdf` and `write_whole` do.
     """
     check_pdf()
     from weasyprint import HTML
@@ -158,8 +140,7 @@ def write_pdf(page: str, out: Pathlike) -> None:
 def check_html() -> None:
     """Raise AvfakeError `needs_extra` unless pages can be written here."""
     if find_spec("jinja2") is None:
-        text = "A report needs jinja2: pip install 'avfake[report]'."
-        raise AvfakeError("needs_extra", text)
+        raise AvfakeError("needs_extra", "A report needs jinja2: pip install 'avfake[report]'.")
 
 
 def check_pdf() -> None:
@@ -297,7 +278,7 @@ def _row(prediction: Prediction, branch: str, score: BranchScore) -> _Row:
 def _finding(prediction: Prediction, branch: str, score: BranchScore) -> str:
     """What a branch has to say, in a sentence or two."""
     if score.status == "failed":
-        return _FAILED
+        return "This part failed on this clip; the answer is from the others."
     if score.logit is None:
         return f"Not judged: {score.note()}."
     if branch == "visual":

@@ -18,7 +18,7 @@ from avfake import html
 from avfake.bundle import Bundle
 from avfake.credentials import Action, Credentials
 from avfake.detector import Detector
-from avfake.html import percent, rarer, report_html, write_pdf, write_report
+from avfake.html import percent, rarer, report_html, write_pdf, write_whole
 from avfake.report import WARNINGS
 from avfake.types import AvfakeError, Prediction, probability
 from tests.clips import grey_frames, portrait, remux, write_clip
@@ -316,7 +316,7 @@ def test_a_name_that_is_no_text_can_be_written(
     detector: Detector, sample_prediction: Prediction, tmp_path: Path
 ) -> None:
     out = tmp_path / "report.html"
-    write_report(sample_prediction, detector, out, name="caf\udce9.mp4")
+    write_whole(out, report_html(sample_prediction, detector, "caf\udce9.mp4").encode())
     assert "caf" in out.read_text("utf-8")
 
 
@@ -336,16 +336,14 @@ def test_credentials_stand_beside_the_score(
 # Files that are written
 
 
-def test_a_page_is_written_whole_or_not_at_all(
-    detector: Detector, sample_prediction: Prediction, tmp_path: Path
-) -> None:
+def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     out.write_text("before")
-    page = write_report(sample_prediction, detector, out)
-    assert out.read_text("utf-8") == page
+    write_whole(out, b"after")
+    assert out.read_bytes() == b"after"
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
     with pytest.raises(AvfakeError) as caught:
-        write_report(sample_prediction, detector, tmp_path / "nowhere" / "report.html")
+        write_whole(tmp_path / "nowhere" / "report.html", b"after")
     assert caught.value.reason == "not_written"
 
 
