@@ -26,6 +26,8 @@ from avfake.workers import FAULTS, Job
 Engine = Callable[[Iterable[Job]], Generator[tuple[Job, Prediction], None, None]]
 """What answers jobs in any order, each with the very object that it was given, and asks for the
 next when it has room for it: `judge_each`, given all but its jobs."""
+QUARANTINED = (*FAULTS, "worker_lost")
+"""Reasons of files that took a worker down, or stalled it, on every attempt."""
 NAMED = 20
 """Quarantined files that an outcome names."""
 _RECENT = 500  # answers over which the rate is taken
@@ -65,7 +67,7 @@ class Outcome:
 
     @property
     def in_quarantine(self) -> int:
-        return sum(count for (_, reason), count in self.answers.items() if reason in FAULTS)
+        return sum(count for (_, reason), count in self.answers.items() if reason in QUARANTINED)
 
     def count(self, status: str) -> int:
         """Files that ended with "ok", "abstain" or "error"."""
@@ -183,7 +185,7 @@ class _Run:
         return (file for file in self._files if not self._scores.holds(file.path))
 
     def _keep(self, file: Video, size: int | None, prediction: Prediction) -> None:
-        quarantined = prediction.reason in FAULTS
+        quarantined = prediction.reason in QUARANTINED
         row = prediction.to_dict() | {"bundle": self._bundle}
         if self._brief:
             _shorten(row)

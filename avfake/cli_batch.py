@@ -317,7 +317,7 @@ def _summary(out: str, outcome: Outcome) -> list[str]:
                 if other == status
             ]
     if outcome.quarantined:
-        lines.append("  in quarantine, for they did it to their worker twice:")
+        lines.append("  in quarantine, for they did it to every worker that they had:")
         lines += [f"    {visible(path)}: {reason}" for path, reason in outcome.quarantined]
     if (more := outcome.in_quarantine - len(outcome.quarantined)) > 0:
         lines.append(f"    {more:,} more: their rows say quarantined")

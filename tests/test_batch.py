@@ -226,6 +226,18 @@ def test_what_a_file_does_to_its_worker_costs_its_own_row_alone(tmp_path: Path) 
     assert (outcome.in_quarantine, outcome.count("ok")) == (5, 9)
 
 
+def test_a_file_that_cost_a_cluster_its_workers_is_in_quarantine_too(tmp_path: Path) -> None:
+    clips = made(tmp_path / "clips", {"a.mp4": "ok 1", "b.mp4": "ok 2"})
+
+    def engine(jobs: Iterable[Job]) -> Generator[tuple[Job, Prediction], None, None]:
+        for job in jobs:
+            yield job, Prediction("x", "error", "worker_lost", "It is lost.")
+
+    outcome = batch([clips], tmp_path / "s.jsonl", engine)
+    assert all(row["quarantined"] for row in rows(tmp_path / "s.jsonl").values())
+    assert outcome.in_quarantine == len(outcome.quarantined) == 2
+
+
 @pytest.fixture(scope="module")
 def small_clips(tmp_path_factory: pytest.TempPathFactory, sample_path: Path) -> list[str]:
     """A face that talks, the same silent, greys, and what is damaged in two ways."""
