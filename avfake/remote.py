@@ -170,6 +170,9 @@ def _why(error: BaseException) -> str:
             return str(one)
         if isinstance(status := getattr(one, "status", None), int):
             return f"the server answers {status}"
+        # fsspec says "not there" of a server that nobody reaches, too; its cause knows better.
+        if one is not error and isinstance(one, OSError) and one.errno is not None:
+            return os.strerror(one.errno)
     if isinstance(error, FileNotFoundError):
         return "it is not there"
     if isinstance(error, PermissionError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -167,7 +168,8 @@ def test_nobody_there_is_told(scratch: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     answer = judged(f"http://127.0.0.1:{port}/a.mp4", "http")
-    assert answer.reason == "not_fetched"
+    text = f"a.mp4 could not be fetched: {os.strerror(errno.ECONNREFUSED)}."
+    assert (answer.reason, answer.message) == ("not_fetched", text)
 
 
 def test_a_protocol_that_was_not_named_is_a_file_name(server: str, tmp_path: Path) -> None:
