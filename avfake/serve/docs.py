@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from html import escape
 from typing import Any
 
@@ -29,7 +30,7 @@ DOCS_POLICY = (
 def document(openapi: dict[str, Any]) -> str:
     """HTML of an OpenAPI description."""
     info = openapi["info"]
-    about = "".join(f"<p>{escape(part)}</p>" for part in info["description"].split("\n\n"))
+    about = "".join(f"<p>{_prose(part)}</p>" for part in info["description"].split("\n\n"))
     operations = "".join(
         _operation(path, method, operation)
         for path, methods in openapi["paths"].items()
@@ -56,19 +57,24 @@ def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
     for status, response in operation["responses"].items():
         content = response.get("content", {})
         kinds = ", ".join(f"{escape(k)} {_type(v.get('schema', {}))}" for k, v in content.items())
-        rows.append((status, f"{escape(response['description'])} {kinds}"))
+        rows.append((status, f"{_prose(response['description'])} {kinds}"))
     return (
         f'<section><h3><code><span class="method">{method}</span> {escape(path)}</code></h3>'
-        f"<p>{escape(operation.get('description', ''))}</p>{_table(rows)}</section>"
+        f"<p>{_prose(operation.get('description', ''))}</p>{_table(rows)}</section>"
     )
 
 
 def _schema(name: str, schema: dict[str, Any]) -> str:
     fields = schema.get("properties", {})
     rows = [(field, _type(facts, facts)) for field, facts in fields.items()]
-    about = escape(schema.get("description", ""))
+    about = _prose(schema.get("description", ""))
     head = f'<section id="{escape(name)}"><h3>{escape(name)}</h3>'
     return f"{head}<p>{about}</p>{_table(rows)}</section>"
+
+
+def _prose(text: str) -> str:
+    """A description; what stands between backticks is code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _table(rows: list[tuple[str, str]]) -> str:
@@ -78,7 +84,7 @@ def _table(rows: list[tuple[str, str]]) -> str:
 
 def _type(schema: dict[str, Any], facts: dict[str, Any] | None = None) -> str:
     """A schema in a few words, with links to those that have a name."""
-    about = escape((facts or {}).get("description", ""))
+    about = _prose((facts or {}).get("description", ""))
     if "$ref" in schema:
         name = escape(schema["$ref"].rsplit("/", 1)[-1])
         text = f'<a href="#{name}">{name}</a>'

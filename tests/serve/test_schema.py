@@ -83,9 +83,10 @@ def test_every_answer_is_described(server: Client) -> None:
 
 
 def test_what_is_described_is_text_in_the_page() -> None:
-    hostile = "<script>alert(1)</script>"
+    hostile = "`<script>alert(1)</script>`"
     about = {"version": hostile, "description": hostile}
     paths = {f"/{hostile}": {"get": {"description": hostile, "responses": {}}}}
     schemas = {hostile: {"description": hostile, "properties": {hostile: {"type": hostile}}}}
     page = document({"info": about, "paths": paths, "components": {"schemas": schemas}})
     assert "<script" not in page
+    assert "<code>&lt;script&gt;" in page
