@@ -31,21 +31,26 @@ export async function openSession() {
 }
 
 export async function getJSON(path, options) {
-  return (await request(path, options)).json();
+  const answer = await request(path, options);
+  return answer.json().catch(lost);
 }
 
 /** fetch, with the token, where every failure is a Fault. */
 export async function request(path, options = {}) {
-  let answer;
-  try {
-    answer = await fetch(path, { ...options, headers: headers(), cache: "no-store" });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Fault("unreachable");
-  }
+  const asked = { ...options, headers: headers(), cache: "no-store" };
+  const answer = await fetch(path, asked).catch(lost);
   if (!answer.ok)
-    throw faultOf(answer.status, await answer.text(), answer.headers.get("Retry-After"));
+    throw faultOf(
+      answer.status,
+      await answer.text().catch(lost),
+      answer.headers.get("Retry-After"),
+    );
   return answer;
+}
+
+/** No answer, or half of one. */
+function lost(error) {
+  throw error.name === "AbortError" ? error : new Fault("unreachable");
 }
 
 /**

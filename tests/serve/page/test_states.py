@@ -187,6 +187,10 @@ def test_a_server_that_falls_silent_is_told_and_its_return_is_noticed(
 
     def answer(route: Any) -> None:
         if lost:
+            lost.append(1)
+        if len(lost) == 2:
+            route.fulfill(body='{"id": "half of an ans')
+        elif lost:
             route.abort()
         else:
             route.fulfill(json=sample | here)
@@ -200,6 +204,9 @@ def test_a_server_that_falls_silent_is_told_and_its_return_is_noticed(
     browsing.page.get_by_text("Following the faces, 10%").first.wait_for()
     lost.append(1)
     browsing.page.get_by_role("alert").get_by_text("The server does not answer").wait_for()
+    assert browsing.page.locator(".fault").count() == 0
+    while len(lost) < 3:
+        browsing.page.wait_for_timeout(100)
     lost.clear()
     here |= {"state": "done", "progress": None, "result": sample["result"]}
     browsing.answered()
