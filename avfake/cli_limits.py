@@ -69,11 +69,16 @@ def limits_of(options: argparse.Namespace) -> Limits:
 
 
 def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no count, such as 40000000")
     return _more_than_nothing(int(text), text)
 
 
 def _seconds(text: str) -> float:
-    return _more_than_nothing(float(text), text)
+    try:
+        return _more_than_nothing(float(text), text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds") from None
 
 
 def _size(text: str) -> int:

@@ -34,6 +34,7 @@ from typing import Any, Generic, TypeVar
 
 from avfake import __version__
 from avfake.limits import DEFAULT_LIMITS
+from avfake.scratch import locked
 from avfake.types import AvfakeError, Prediction
 from avfake.workers import Job, Judge, judge_each
 
@@ -297,9 +298,12 @@ def _connected(ray: Any, address: str | None, workers: int, home: Path | None) -
         return
     # Ray's own folder is one for all users, and its names of sockets must stay short.
     base = "/tmp" if os.path.isdir("/tmp") else None
-    with tempfile.TemporaryDirectory(
-        prefix="avfake-", dir=base, ignore_cleanup_errors=True
-    ) as private:
+    with (
+        tempfile.TemporaryDirectory(
+            prefix="avfake-", dir=base, ignore_cleanup_errors=True
+        ) as private,
+        locked(Path(private)),
+    ):
         # Ray lets its workers import from the folder that it is started in: in the one that the
         # user is in, strangers' files may lie.
         with _environment(), contextlib.chdir(home or private):

@@ -46,7 +46,7 @@ class Scores:
     SHARD rows. `models`: the sha256 of the bundle; `settings`: see above. `resume`: go on with the
     rows that are there; those that `is_stale(name, member, row)` may be dropped.
 
-    Holds some 200 bytes a row, whatever is in it.
+    Holds some 100 bytes a row, whatever is in it.
 
     Raises AvfakeError `exists` where there are rows and `resume` is false; `other_run` where they
     are of other models or settings, or something else; `in_use`; `not_writable`.

@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from avfake.lines import hold
 
 _PREFIX = "avfake-"
 _LOCK = "lock"
+_ABANDONED = 3600.0  # seconds after which a folder that was never locked is nobody's
 
 
 @contextmanager
@@ -21,15 +23,25 @@ def scratch() -> Iterator[Path]:
     """An empty folder for this process alone, removed in the end; those of dead ones go first."""
     _sweep()
     while True:
-        with tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as name:
-            lock = Path(name, _LOCK)
-            with lock.open("wb") as file:
-                # Another process may have swept it away before it was locked.
-                if hold(file.fileno()) and lock.exists():
-                    folder = Path(name, "files")
-                    folder.mkdir()
-                    yield folder
-                    return
+        with (
+            tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as name,
+            locked(Path(name)) as held,
+        ):
+            if not held:  # another process swept it away before it was locked
+                continue
+            folder = Path(name, "files")
+            folder.mkdir()
+            yield folder
+            return
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[bool]:
+    """Keep a temporary folder from being swept away as long as this process lives; whether it is
+    there and nobody else has it."""
+    lock = folder / _LOCK
+    with lock.open("wb") as file:
+        yield hold(file.fileno()) and lock.exists()
 
 
 def _sweep() -> None:
@@ -37,7 +49,12 @@ def _sweep() -> None:
         with suppress(OSError):
             if not _is_ours(folder):
                 continue
-            with (folder / _LOCK).open("r+b") as file:
+            lock = folder / _LOCK
+            if not lock.exists():  # its process was killed, or is about to lock it
+                if time.time() - folder.stat().st_mtime > _ABANDONED:
+                    shutil.rmtree(folder, ignore_errors=True)
+                continue
+            with lock.open("r+b") as file:
                 if hold(file.fileno()):
                     shutil.rmtree(folder, ignore_errors=True)
 

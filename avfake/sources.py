@@ -42,6 +42,8 @@ _ZIP_FAULTS = (
 # LZMA is not among them: what is unpacked here could make it hold 4 GB.
 _PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
 _MOST_LABELS = 256 << 20  # bytes of a metadata.json: DFDC's largest has half a megabyte
+_DENSEST = 100  # clips are packed already: a member that unpacks into so much more is a bomb
+_SMALL = 256 << 20  # bytes that any member may unpack into
 _OPEN_ZIPS = 8  # at a time; to open one again is to read its list of members again
 
 log = logging.getLogger(__name__)
@@ -143,6 +145,9 @@ class Files:
             return video.path
         if video.member.file_size > most:
             text = f"{video.basename} has {video.member.file_size} bytes, more than {most}."
+            raise AvfakeError("file_too_large", text)
+        if video.member.file_size > max(_SMALL, _DENSEST * video.member.compress_size):
+            text = f"{video.basename} would unpack {_DENSEST}-fold and more, as no clip does."
             raise AvfakeError("file_too_large", text)
         if video.member.compress_type not in _PACKED:
             text = f"{video.basename} cannot be unpacked: it is packed in a way that is not read."

@@ -355,3 +355,31 @@ def test_labels_that_are_nested_without_end_are_no_labels(tmp_path: Path) -> Non
     (tmp_path / "metadata.json").write_text("[" * 100_000)
     with Sources([tmp_path]) as sources:
         assert sources.labels() == {}
+
+
+def test_a_zip_of_next_to_nothing_does_not_fill_the_disk(tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("zeros.mp4", "w", force_zip64=True) as member:
+            for _ in range(300):
+                member.write(bytes(1 << 20))
+        archive.writestr("black.avi", bytes(10 << 20))
+    with Files([bomb]) as files:
+        zeros, black = list(files)
+        with pytest.raises(AvfakeError, match="100-fold") as refusal:
+            files.fetch(zeros)
+        assert refusal.value.reason == "file_too_large"
+        assert Path(files.fetch(black)).stat().st_size == 10 << 20
+
+
+def test_a_folder_that_its_process_never_locked_is_removed_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    fresh, old = tmp_path / "avfake-fresh", tmp_path / "avfake-old"
+    for folder in (fresh, old):
+        folder.mkdir()
+    os.utime(old, (0, 0))
+    with scratch():
+        assert fresh.exists()
+        assert not old.exists()
