@@ -34,11 +34,17 @@ def add_report(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     report.add_argument("path", metavar="FILE", help="what to judge")
     report.add_argument(
-        "--out", metavar="OUT.html", help="the page (default: FILE's name and .report.html, here)"
+        "--out",
+        metavar="OUT.html",
+        help="the page (default: FILE's name and .report.html, here); an older one is replaced",
     )
-    report.add_argument("--pdf", metavar="OUT.pdf", help="also write the page as PDF")
     report.add_argument(
-        "--video", metavar="OUT.mp4", help="also write the clip with its faces marked"
+        "--pdf", metavar="OUT.pdf", help="also write the page as PDF; an older one is replaced"
+    )
+    report.add_argument(
+        "--video",
+        metavar="OUT.mp4",
+        help="also write the clip with its faces marked; refused where there is one already",
     )
     report.add_argument(
         "--face-model",
@@ -96,6 +102,8 @@ def _report(options: argparse.Namespace) -> int:
         console.print(render(prediction), soft_wrap=True)
         for target in written:
             console.print(Text(f"  written: {target}"), soft_wrap=True)
+        if options.video and prediction.media is None:
+            console.print(Text(f"  not written: {options.video}, for nothing was judged"))
     return 0 if prediction.status == "ok" else 1
 
 

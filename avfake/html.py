@@ -378,7 +378,7 @@ def _settings(
         *more.items(),
         ("Largest picture", f"{limits.pixels:,} pixels".replace(",", " ")),
         ("Longest clip", f"{limits.seconds:g} s; of a longer one, its beginning is judged"),
-        ("Largest file", f"{limits.bytes:,} bytes".replace(",", " ")),
+        ("Largest file", f"{limits.bytes / 2**30:.3g} GB"),
         ("Longest decoding", f"{limits.decode_seconds:g} s"),
     ]
     if "total" in prediction.seconds:

@@ -31,10 +31,12 @@ class Client:
     def predict(self, path: Path, every: float = 0.5) -> dict[str, Any]:
         """Send a clip and wait for its result: what `avfake predict --json` prints."""
         job = self.send(path)
-        while job["state"] != "done":
-            time.sleep(every)
-            job = self._ask("GET", f"/predictions/{job['id']}")
-        self._ask("DELETE", f"/predictions/{job['id']}")
+        try:
+            while job["state"] != "done":
+                time.sleep(every)
+                job = self._ask("GET", f"/predictions/{job['id']}")
+        finally:
+            self._ask("DELETE", f"/predictions/{job['id']}")
         result: dict[str, Any] = job["result"]
         return result
 
@@ -42,6 +44,7 @@ class Client:
         """Upload a clip, of any size; the job that judges it."""
         boundary = secrets.token_hex(16)
         name = path.name.replace("\\", "\\\\").replace('"', '\\"')
+        name = name.replace("\r", "%0D").replace("\n", "%0A")  # as browsers do
         head = (
             f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
             "Content-Type: application/octet-stream\r\n\r\n"
@@ -81,7 +84,7 @@ def explained(error: urllib.error.HTTPError) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    if not 1 <= len(arguments) <= 2:
+    if not 1 <= len(arguments) <= 2 or arguments[0] in ("-h", "--help"):
         print(__doc__, file=sys.stderr)
         return 2
     client = Client(*arguments[1:], token=os.environ.get("AVFAKE_TOKEN"))

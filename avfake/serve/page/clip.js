@@ -11,6 +11,8 @@ import { t } from "./text.js";
 import { timeline } from "./timeline.js";
 import { branches, meaning, rarity, verdictPanel } from "./verdict.js";
 
+const UNREPORTED = { busy: "action.report_busy", not_found: "action.report_not_found" };
+
 /**
  * `entry` is done and was looked at ("ok" or "abstain"). Returns {element, playhead, close}; `small` is one
  * of two side by side.
@@ -104,7 +106,7 @@ export function actions(entry, context) {
       const answer = await request(`v1/predictions/${entry.job.id}/report`);
       save(await answer.blob(), `${stem}.avfake.html`);
     } catch (fault) {
-      refill(trouble, t(fault.reason === "busy" ? "action.report_busy" : "action.report_failed"));
+      refill(trouble, t(UNREPORTED[fault.reason] ?? "action.report_failed"));
     }
     report.disabled = false;
     refill(report, t("action.report"));
@@ -119,7 +121,7 @@ export function actions(entry, context) {
   return h(
     "div",
     { class: "actions" },
-    entry.result.media ? report : null,
+    report,
     h("button", { type: "button", class: "button", on: { click: getFigures } }, t("action.json")),
     h(
       "button",

@@ -91,6 +91,6 @@ export function moment(iso) {
 export function bytes(count) {
   const steps = list("units");
   let step = 0;
-  for (; count >= 1000 && step < steps.length - 1; step += 1) count /= 1000;
+  for (; count >= 1024 && step < steps.length - 1; step += 1) count /= 1024;
   return `${number(count, count < 10 && step ? 1 : 0)} ${steps[step]}`;
 }
