@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,8 @@ MAX_SAMPLES = 1 << 22  # of all channels in one frame; the longest that codecs h
 # Enough for any clip to decode faster than the rest can follow. A frame is held for each, and how
 # much memory a file takes should not depend on how many cores there are.
 DECODE_THREADS = 4
+
+_ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:/")  # a Path keeps one of two slashes
 
 log = logging.getLogger(__name__)
 
@@ -178,7 +181,10 @@ def open_regular(path: Path, most: int) -> Any:
         # What lies there may have changed since: never wait for the other end of a FIFO.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
-        raise AvfakeError("not_found", f"There is no file {path.name}.") from None
+        text = f"There is no file {path.name}."
+        if _ADDRESS.match(str(path)):
+            text = f"{path.name} is an address; only `avfake batch --fetch` takes those."
+        raise AvfakeError("not_found", text) from None
     except (OSError, ValueError) as error:
         text = getattr(error, "strerror", None) or str(error)
         raise AvfakeError("not_readable", f"{path.name} cannot be opened: {text}.") from None

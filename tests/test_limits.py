@@ -277,3 +277,10 @@ def test_help_tells_the_limits(capsys: pytest.CaptureFixture[str]) -> None:
     text = " ".join(capsys.readouterr().out.split())
     for words in ("40000000", "3600", "16G", "600", "decode_too_slow", "file_too_large"):
         assert words in text
+
+
+def test_an_address_is_told_from_a_file_that_is_not_there(detector: Detector) -> None:
+    answer = detector.predict("https://example.org/clip.mp4")
+    assert answer.reason == "not_found"
+    assert answer.message == "clip.mp4 is an address; only `avfake batch --fetch` takes those."
+    assert detector.predict("C:clip.mp4").message == "There is no file C:clip.mp4."
