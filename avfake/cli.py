@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from avfake import __version__
 from avfake.cli_batch import add_batch
+from avfake.cli_common import add_face_model
 from avfake.cli_limits import add_limits, limits_of
 from avfake.cli_report import add_report
 from avfake.cli_serve import add_serve
@@ -188,11 +189,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=raw,
     )
     predict.add_argument("paths", nargs="+", metavar="FILE", help="what to score")
-    predict.add_argument(
-        "--face-model",
-        metavar="FILE.onnx|dlib",
-        help="find faces with this YuNet model, or dlib, instead of the bundle's own finder",
-    )
+    add_face_model(predict)
     predict.add_argument(
         "--threads",
         type=_count,

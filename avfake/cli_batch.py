@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
-from avfake.cli_common import Teller, counted, duration, printer, some, span
+from avfake.cli_common import Teller, add_face_model, counted, duration, printer, some, span
 from avfake.cli_limits import add_limits, limits_of
 from avfake.terminal import visible
 from avfake.types import AvfakeError
@@ -93,11 +93,7 @@ def add_batch(commands: Any, common: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave boxes and windows out of the rows: about 1 kB each",
     )
-    batch.add_argument(
-        "--face-model",
-        metavar="FILE.onnx|dlib",
-        help="find faces with this YuNet model, or dlib, instead of the bundle's own finder",
-    )
+    add_face_model(batch)
     elsewhere = batch.add_argument_group("beyond this machine (pip install 'avfake[scale]')")
     elsewhere.add_argument(
         "--engine",

@@ -1,4 +1,4 @@
-"""What commands that work for long share: how they tell of it, and kinds of options."""
+"""What commands share: options, kinds of options, and how those that work for long tell of it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+
+
+def add_face_model(parser: argparse.ArgumentParser) -> None:
+    """Add the option that chooses what finds the faces."""
+    parser.add_argument(
+        "--face-model",
+        metavar="FILE.onnx|dlib",
+        help="find faces with this YuNet model, or dlib, instead of the bundle's own finder",
+    )
 
 
 class Teller:

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from avfake.cli_common import add_face_model
 from avfake.cli_limits import add_limits, limits_of
 from avfake.types import AvfakeError
 
@@ -46,11 +47,7 @@ def add_report(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="OUT.mp4",
         help="also write the clip with its faces marked; refused where there is one already",
     )
-    report.add_argument(
-        "--face-model",
-        metavar="FILE.onnx|dlib",
-        help="find faces with this YuNet model, or dlib, instead of the bundle's own finder",
-    )
+    add_face_model(report)
     add_limits(report)
     report.set_defaults(run=_report)
 

@@ -7,7 +7,7 @@ import logging
 import os
 from typing import Any
 
-from avfake.cli_common import duration, some
+from avfake.cli_common import add_face_model, duration, some
 from avfake.cli_limits import add_limits, limits_of
 from avfake.types import AvfakeError
 
@@ -78,11 +78,7 @@ def add_serve(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="20m",
         help="time for judging one clip (default: 20m)",
     )
-    serve.add_argument(
-        "--face-model",
-        metavar="FILE.onnx|dlib",
-        help="find faces with this YuNet model, or dlib, instead of the bundle's own finder",
-    )
+    add_face_model(serve)
     add_limits(serve, memory=True)
     serve.set_defaults(run=_serve)
 
