@@ -1,11 +1,11 @@
 """Does a long batch leak? What it holds at most in its last quarter, against its first.
 
     python -m benchmarks.soak                 2,000 small files, half of them in zips
-    python -m benchmarks.soak --items 60
+    python -m benchmarks.soak --items 192
 
 The files are short clips that talk or are silent, sound, stills, and damaged ones. After each row
 it looks at the parent, at its workers and into the temporary folder. The first items are left out:
-caches and arenas fill. Linux and macOS.
+caches and arenas fill, by some 60 MB a worker and whatever is judged. Linux and macOS.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from avfake.sources import Files
 from avfake.workers import Models, cores, judge_each
 
 SAMPLE = Path(__file__).parent.parent / "examples" / "sample.mp4"
-WARM_UP = 16
-"""Items that are left out."""
+WARM_UP = 64
+"""Items that are left out: with two workers, each has seen every kind some four times."""
 PARTS = 4
 
 
@@ -88,9 +88,14 @@ def soak(
 
 
 def quarters(looks: Sequence[Look]) -> dict[str, tuple[float, float]]:
-    """Name of a figure -> the most in the first quarter, after warming up, and in the last."""
-    quarter = len(looks) // PARTS
-    first, last = looks[WARM_UP:quarter] or looks[:quarter], looks[-quarter:]
+    """Name of a figure -> the most in the first quarter after warming up, and in the last.
+
+    Raises `ValueError` where too few items are left: what fills would look like a leak.
+    """
+    quarter = (len(looks) - WARM_UP) // PARTS
+    if quarter < 1:
+        raise ValueError(f"a soak needs more than {WARM_UP + PARTS} items")
+    first, last = looks[WARM_UP : WARM_UP + quarter], looks[-quarter:]
     return {
         field.name: (
             max(getattr(one, field.name) for one in first),
@@ -170,6 +175,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0, help="default: one a core")
     parser.add_argument("--bundle", default="default")
     options = parser.parse_args()
+    if options.items < 2 * WARM_UP:
+        parser.error(f"--items must be at least {2 * WARM_UP}")
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as temporary:
         inputs = make_files(Path(folder), options.items)

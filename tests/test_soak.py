@@ -17,7 +17,7 @@ from benchmarks.soak import make_files, quarters, report, soak
 from tests.traps import COSTLY, FILES, LARGE, NOT_FILES, TRAPS, flipped
 
 
-@pytest.mark.parametrize("items", [64, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("items", [192, pytest.param(2000, marks=pytest.mark.slow)])
 def test_a_long_batch_holds_no_more_in_its_end_than_in_its_beginning(
     tmp_path: Path, items: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -34,7 +34,7 @@ def test_a_long_batch_holds_no_more_in_its_end_than_in_its_beginning(
     held = quarters(looks)
     more = {name: last - first for name, (first, last) in held.items()}
     assert more["parent"] < 5  # MB
-    assert more["worker"] < 50
+    assert more["worker"] < 50  # some 10 are usual; a leak of a megabyte an item would be told
     assert more["descriptors"] <= 4  # archives that are open, and what is unpacked just then
     assert held["temporary"][1] <= 1 + 2  # the lock, and one file a worker
     assert list(temporary.iterdir()) == []
