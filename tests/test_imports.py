@@ -32,6 +32,7 @@ ORDER = {
     "avfake.tracks": 4,
     "avfake.branches": 5,
     "avfake.fusion": 6,
+    "avfake.analysis": 6,
     "avfake.detector": 7,
     "avfake.process": 7,
     "avfake.workers": 8,
