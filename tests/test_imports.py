@@ -158,8 +158,8 @@ def test_predicting_loads_no_training_framework(bundle_folder: str, sample_path:
 
 def test_importing_avfake_costs_nothing() -> None:
     script = (
-        "import time; start = time.perf_counter(); import avfake; "
-        "print(time.perf_counter() - start)"
+        "import time; start = time.process_time(); import avfake; "
+        "print(time.process_time() - start)"
     )
     run = [sys.executable, "-c", script]
     spent = [
