@@ -96,27 +96,37 @@ class Bundle:
         Raises AvfakeError `bundle_damaged`, naming the file. The graphs that ship are not tried:
         tests did that, and nobody should wait for it again (0.09 s for all, of 0.23 s of loading).
         """
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        # Waiting threads must not burn the cores that the decoder needs.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # What was checked is ONNX: nothing may be taken for onnxruntime's own format.
-        options.add_session_config_entry("session.load_model_format", "ONNX")
-        options.log_severity_level = 4
         path = self.folder / self.graph(name)["file"]
         try:
-            session = onnxruntime.InferenceSession(self.data[name], options, providers=providers())
+            session = open_session(self.data[name], threads)
             if not self.shipped:
                 _try(session, name, self.graph(name))
         except ValueError as error:
             raise AvfakeError("bundle_damaged", f"{path} {error}.") from None
         except Exception as error:  # onnxruntime's own exceptions share no narrower base class
-            text = visible(str(error).strip().split("\n")[0][:200])
+            text = first_line(error)
             raise AvfakeError("bundle_damaged", f"onnxruntime cannot run {path}: {text}") from error
         return session
 
     def to_dict(self) -> dict[str, str]:
         return {"name": self.name, "version": self.version, "sha256": self.sha256}
+
+
+def open_session(data: bytes, threads: int) -> onnxruntime.InferenceSession:
+    """Load an ONNX file that `read_graph` has passed. Raises whatever onnxruntime does."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # Waiting threads must not burn the cores that the decoder needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # What was checked is ONNX: nothing may be taken for onnxruntime's own format.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(data, options, providers=providers())
+
+
+def first_line(error: Exception) -> str:
+    """What onnxruntime says, short enough for a sentence."""
+    return visible(str(error).strip().split("\n")[0][:200])
 
 
 def providers() -> list[str]:
@@ -143,7 +153,7 @@ def load_bundle(name_or_folder: str | os.PathLike[str] = "default") -> Bundle:
     # Installers may link what they install to elsewhere; a bundle's own maker has no need to.
     inside = None if shipped else folder.resolve()
     path = folder / MANIFEST
-    content = _read(path, MAX_MANIFEST, inside)
+    content = read_file(path, MAX_MANIFEST, inside)
     try:
         manifest = _manifest(content)
     except (ValueError, RecursionError) as error:
@@ -171,10 +181,11 @@ def _shipped_root() -> Path:
     return Path(__file__).parent / "bundles"
 
 
-def _read(path: Path, most: int, inside: Path | None) -> bytes:
+def read_file(path: Path, most: int, inside: Path | None = None) -> bytes:
     """A file's bytes, `most` of them, without ever waiting for a pipe or a device.
 
-    `inside`: the folder that a link must not lead out of.
+    `inside`: the folder that a link must not lead out of. Raises AvfakeError `bundle_missing` or
+    `bundle_unsafe`.
     """
     try:
         if inside is not None and not path.resolve().is_relative_to(inside):
@@ -185,7 +196,7 @@ def _read(path: Path, most: int, inside: Path | None) -> bytes:
                 raise AvfakeError("bundle_unsafe", f"{path} is no regular file.")
             data = file.read(most + 1) if os.fstat(handle).st_size <= most else None
     except FileNotFoundError:
-        raise AvfakeError("bundle_missing", f"The bundle's file {path} is missing.") from None
+        raise AvfakeError("bundle_missing", f"There is no file {path}.") from None
     except (OSError, RuntimeError) as error:  # RuntimeError: links that lead in a circle
         text = getattr(error, "strerror", None) or "it is a link to itself"
         raise AvfakeError("bundle_missing", f"{path} cannot be read: {text}.") from None
@@ -196,7 +207,7 @@ def _read(path: Path, most: int, inside: Path | None) -> bytes:
 
 def _graph(path: Path, name: str, entry: Mapping[str, Any], inside: Path | None) -> bytes:
     """The bytes of one graph, once they are what the manifest and this version say."""
-    data = _read(path, MAX_GRAPH, inside)
+    data = read_file(path, MAX_GRAPH, inside)
     if hashlib.sha256(data).hexdigest() != entry["sha256"]:
         raise AvfakeError(
             "bundle_damaged",

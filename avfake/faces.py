@@ -16,7 +16,8 @@ import dlib
 import numpy as np
 import onnxruntime
 
-from avfake.bundle import Bundle, load_bundle
+from avfake.bundle import Bundle, first_line, load_bundle, open_session, read_file
+from avfake.graphs import Graph, read_graph
 from avfake.types import AvfakeError, Detection
 
 
@@ -192,34 +193,40 @@ class DlibFinder:
 
 
 class YuNetFinder:
-    """YuNet (Wu et al. 2023) from an ONNX file, through OpenCV."""
+    """YuNet (Wu et al. 2023) from an ONNX file as OpenCV's model zoo has it, not quantised.
+
+    Finds what OpenCV's FaceDetectorYN does. That is not used, because the file may be a stranger's:
+    it believes a graph that its answers are as long as they should be, and reads past their end
+    where they are not.
+    """
 
     name = "yunet"
 
+    _LARGEST = 1 << 24  # bytes; YuNet has 0.2 MB
+    _STRIDES = (8, 16, 32)  # pixels between two places that the net looks at
+    _PARTS = (("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 10))  # a row a place
+    _OVERLAP, _MOST = 0.3, 100  # of two faces (IoU); candidates that are compared
+
     def __init__(self, model: Path, side: int = 640, threshold: float = 0.6) -> None:
-        if not model.is_file():
-            raise AvfakeError("no_face_model", f"There is no face model {model}.")
-        level = cv2.utils.logging.getLogLevel()
-        # OpenCV 5 warns on every load that it chooses its own target.
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
-        try:
-            self._detector = cv2.FaceDetectorYN.create(
-                str(model), "", (side, side), threshold, 0.3, 100
-            )
-        except cv2.error:
-            raise AvfakeError(
-                "bad_face_model", f"{model} is not a YuNet face model that OpenCV can load."
-            ) from None
-        finally:
-            cv2.utils.logging.setLogLevel(level)
+        """Raises AvfakeError `no_face_model` (it cannot be read) or `bad_face_model`."""
+        self._model = model
         self._side = side
-        self._lock = threading.Lock()  # the input size is state of the detector
+        self._threshold = threshold
+        self._outputs = {f"{part}_{s}": n for s in self._STRIDES for part, n in self._PARTS}
         try:
-            self._find_at(np.zeros((64, 64, 3), np.uint8), 1.0)
-        except (cv2.error, ValueError, IndexError):
+            data = read_file(model, self._LARGEST)
+            graph = read_graph(data, str(model))
+        except AvfakeError as error:
+            missing = error.reason == "bundle_missing"
             raise AvfakeError(
-                "bad_face_model", f"{model} is an ONNX model, but not one of YuNet's kind."
+                "no_face_model" if missing else "bad_face_model", str(error)
             ) from None
+        self._input, self._fixed = self._signature(graph)
+        try:
+            self._session = open_session(data, threads=1)
+        except Exception as error:  # onnxruntime's own exceptions share no narrower base class
+            raise self._bad(f"onnxruntime cannot load it: {first_line(error)}") from error
+        self._find_at(np.zeros((64, 64, 3), np.uint8), 1.0)
 
     def find(self, picture: np.ndarray) -> list[Detection]:
         return self._find_at(picture, min(self._side / max(picture.shape[:2]), 2.0))
@@ -227,24 +234,84 @@ class YuNetFinder:
     def find_as_is(self, picture: np.ndarray) -> list[Detection]:
         return self._find_at(picture, 1.0)
 
+    def _signature(self, graph: Graph) -> tuple[str, tuple[int | None, int | None]]:
+        """The input's name, and the height and width that it must have, None where it is free."""
+        for name, columns in self._outputs.items():
+            value = graph.outputs.get(name)
+            if value is None or value.kind != "float32" or value.shape[2:] != (columns,):
+                raise self._bad(f"it gives {name} as {value or 'nothing'}")
+        values = list(graph.inputs.items())
+        if len(values) == 1 and values[0][1].kind == "float32" and len(values[0][1].shape) == 4:
+            ((name, value),) = values
+            batch, channels, height, width = value.shape
+            sides = all(s is None or (32 <= s <= 4096 and s % 32 == 0) for s in (height, width))
+            if batch in (None, 1) and channels == 3 and sides:
+                return name, (height, width)
+        given = ", ".join(str(value) for _, value in values)[:200] or "nothing"
+        raise self._bad(f"it takes {given}, not float32 [*, 3, *, *]")
+
+    def _bad(self, why: str) -> AvfakeError:
+        return AvfakeError("bad_face_model", f"{self._model} is no YuNet face model: {why}.")
+
     def _find_at(self, picture: np.ndarray, factor: float) -> list[Detection]:
+        for most, length in zip(self._fixed, picture.shape[:2], strict=True):
+            factor = factor if most is None else min(factor, most / length)
         if _too_thin(picture, factor):
             return []
         small = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), None, fx=factor, fy=factor)
-        with self._lock:
-            self._detector.setInputSize((small.shape[1], small.shape[0]))
-            _, rows = self._detector.detect(small)
+        score, places = self._look(small)
+        rows = np.flatnonzero((score >= self._threshold) & np.isfinite(places).all(1))
+        score, places = score[rows], places[rows]
+        # As OpenCV does it: boxes in whole pixels are compared.
+        best = cv2.dnn.NMSBoxes(
+            np.trunc(places[:, :4]).tolist(),
+            score.tolist(),
+            self._threshold,
+            self._OVERLAP,
+            top_k=self._MOST,
+        )
         found = []
-        for row in [] if rows is None else rows:
-            x, y, w, h = row[:4] / factor
+        for row in np.asarray(best, int).ravel():
+            x, y, w, h = places[row, :4] / factor
             found.append(
                 Detection(
                     np.array([x, y, x + w, y + h], np.float32),
-                    float(row[14]),
-                    (row[4:14] / factor).reshape(5, 2).astype(np.float32),
+                    float(score[row]),
+                    (places[row, 4:] / factor).reshape(5, 2).astype(np.float32),
                 )
             )
-        return sorted(found, key=lambda d: -d.score)
+        return found
+
+    def _look(self, small: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of uint8 BGR [h, w, 3]: scores [n], and places [n, 14]: x, y, width, height, 5 points."""
+        height, width = (
+            length + -length % 32 if most is None else most
+            for most, length in zip(self._fixed, small.shape[:2], strict=True)
+        )
+        padded = np.zeros((1, 3, height, width), np.float32)
+        padded[0, :, : small.shape[0], : small.shape[1]] = small.transpose(2, 0, 1)
+        try:
+            answers = self._session.run(list(self._outputs), {self._input: padded})
+        except Exception as error:  # as above
+            raise self._bad(f"onnxruntime cannot run it: {first_line(error)}") from error
+        parts = dict(zip(self._outputs, answers, strict=True))
+        scores, places = [], []
+        for stride in self._STRIDES:
+            down, right = height // stride, width // stride
+            for part, columns in self._PARTS:
+                name = f"{part}_{stride}"
+                if parts[name].shape != (1, down * right, columns):
+                    raise self._bad(f"it gives {name} of shape {list(parts[name].shape)}")
+            sure, seen, bbox, kps = (parts[f"{part}_{stride}"][0] for part, _ in self._PARTS)
+            scores.append(np.sqrt(sure.clip(0, 1) * seen.clip(0, 1))[:, 0])
+            corner = np.stack(np.meshgrid(np.arange(right), np.arange(down)), -1).reshape(-1, 2)
+            with np.errstate(over="ignore", invalid="ignore"):  # such places are left out
+                sides = np.exp(bbox[:, 2:])
+                lefts_and_tops = bbox[:, :2] + corner - sides / 2
+                points = kps + np.tile(corner, 5)
+                whole = np.concatenate([lefts_and_tops, sides, points], 1) * stride
+                places.append(whole.astype(np.float32))
+        return np.concatenate(scores), np.concatenate(places)
 
 
 def load_finder(name: str | None = None, bundle: Bundle | None = None) -> FaceFinder:

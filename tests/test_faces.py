@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,7 +13,6 @@ from avfake.faces import (
     BundledFinder,
     DlibFinder,
     FaceFinder,
-    YuNetFinder,
     find_near,
     load_finder,
     overlap,
@@ -219,30 +216,6 @@ def test_of_answers_about_one_face_the_best_is_picked() -> None:
     assert pick(np.zeros(5), places, 0.4) == []
 
 
-def test_yunet_agrees_with_the_box_and_gives_points() -> None:
-    """Needs the model file: it is not part of avfake."""
-    model = yunet_model()
-    picture, truth = scene(1.2)
-    (face,) = YuNetFinder(model).find(picture)
-    assert overlap(face.box, truth) > 0.85
-    assert face.points is not None
-    right_eye, left_eye, nose, right_mouth, left_mouth = face.points
-    assert right_eye[0] < nose[0] < left_eye[0]
-    assert right_mouth[0] < left_mouth[0]
-    assert right_eye[1] < nose[1] < right_mouth[1]
-    near = find_near(YuNetFinder(model), picture, truth + 10)
-    assert near is not None
-    assert near.points is not None
-    assert np.abs(near.points - face.points).max() < 8
-
-
-def yunet_model() -> Path:
-    path = os.environ.get("AVFAKE_YUNET")
-    if path is None:
-        pytest.skip("AVFAKE_YUNET does not name a YuNet ONNX file")
-    return Path(path)
-
-
 def test_finders_by_name() -> None:
     assert load_finder().name == "bundled"
     assert load_finder("dlib").name == "dlib"
@@ -256,19 +229,3 @@ def test_a_bundle_without_a_finder_leaves_it_to_dlib(bundle: Bundle) -> None:
     poorer = replace(bundle, manifest=bundle.manifest | {"graphs": graphs})
     assert load_finder(bundle=poorer).name == "dlib"
     assert load_finder("dlib", bundle).name == "dlib"
-
-
-def test_a_file_that_is_no_face_model_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "text.onnx"
-    path.write_text("not a model")
-    with pytest.raises(AvfakeError, match=r"text\.onnx") as caught:
-        load_finder(str(path))
-    assert caught.value.reason == "bad_face_model"
-
-
-def test_a_model_of_another_kind_is_no_face_model(bundle: Bundle) -> None:
-    """A good ONNX file, but not YuNet: refused at once rather than when the first face comes."""
-    fusion = bundle.folder / "fusion.onnx"
-    with pytest.raises(AvfakeError, match=r"fusion\.onnx") as caught:
-        load_finder(str(fusion))
-    assert caught.value.reason == "bad_face_model"
