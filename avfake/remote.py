@@ -10,6 +10,9 @@ s3fs, gs gcsfs, az adlfs. Where credentials come from is theirs to say.
 What is fetched goes into a file without a name that only its process can open, so that nothing is
 left of it however the process ends. The answer has the URL as it was given for its path, while
 messages have only its last part: addresses may hold passwords and signatures.
+
+Only http and https addresses are written with %-signs for what has a meaning in them; in the others
+each character stands for itself.
 """
 
 from __future__ import annotations
@@ -32,8 +35,15 @@ PROTOCOLS = ("https", "http", "s3", "gs", "az", "file", "memory")
 _LIBRARIES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
 PATIENCE = 60.0  # seconds without a byte, or until a server answers
 _PART = 1 << 20  # bytes read at a time
-
-log = logging.getLogger(__name__)
+_HTTP = ("http", "https")
+# Faults of libraries that may not be installed, by the names of their classes.
+_FAULTS = {
+    "ClientPayloadError": "it broke off",  # aiohttp
+    "FileExpired": "it was changed while it was read",  # s3fs
+    "NoCredentialsError": "there are no credentials for it",  # botocore, as are the next
+    "EndpointConnectionError": "the server cannot be reached",
+    "ParamValidationError": "its address is not valid",
+}
 
 
 def protocols(text: str) -> tuple[str, ...]:
@@ -70,23 +80,27 @@ class Fetching:
 class _Fetcher:
     def __init__(self, judge: Judge, protocols: tuple[str, ...], bytes: int) -> None:
         self._judge = judge
-        self._protocols = protocols
+        # Made here, while models are loaded: what they import takes seconds, which are no file's.
+        self._systems = {name: _filesystem(name, protocols) for name in protocols}
         self._bytes = bytes
+        logging.getLogger("botocore").setLevel(logging.INFO)  # below, it tells signatures and keys
 
     def predict(self, path: str, longest: float | None = None) -> Prediction:
-        """As the judge does. What cannot be fetched is an error `not_fetched`."""
-        if not is_url(path, self._protocols):
+        """As the judge does. What cannot be fetched is an error `not_fetched` or, where it has more
+        bytes than it may, `file_too_large`."""
+        if _protocol(path) not in self._systems:
             return self._judge.predict(path, longest)
-        name = _name(path)
         if _protocol(path) == "file":
-            local = unquote(urlsplit(path).path)
+            local = unquote(_location(path))
             return replace(self._judge.predict(local, longest), path=path)
+        name = _name(path)
         with tempfile.TemporaryFile() as file:
             try:
                 self._fetch(path, file)
             except Exception as error:
+                reason = error.reason if isinstance(error, AvfakeError) else "not_fetched"
                 text = f"{name} could not be fetched: {_why(error)}."
-                return Prediction(path, "error", "not_fetched", text)
+                return Prediction(path, "error", reason, text)
             number = str(file.fileno())
             prediction = self._judge.predict(f"/dev/fd/{number}", longest)
         message = prediction.message
@@ -99,12 +113,14 @@ class _Fetcher:
         if "::" in url:
             raise AvfakeError("not_fetched", "an address within an address is not followed")
         protocol = _protocol(url)
-        system = _filesystem(protocol, self._protocols)
+        url = protocol + url[len(protocol) :]  # S3:// is s3://, which not all of them know
+        system = self._systems[protocol]
+        facts = system.info(url)
+        if facts.get("type") == "directory":
+            raise AvfakeError("not_fetched", "it is a folder")
+        size = facts.get("size")
         # HTTP's own buffer asks a server for ranges, which not all of them know.
-        options: dict[str, Any] = {"block_size": 0} if protocol in ("http", "https") else {}
-        size = system.info(url).get("size")
-        if options:
-            options["size"] = size
+        options = {"block_size": 0, "size": size} if protocol in _HTTP else {}
         self._check(size or 0)
         count = 0
         with system.open(url, "rb", **options) as source:
@@ -118,7 +134,7 @@ class _Fetcher:
 
     def _check(self, count: int) -> None:
         if count > self._bytes:
-            raise AvfakeError("not_fetched", f"it has more than {self._bytes} bytes")
+            raise AvfakeError("file_too_large", f"it has more than {self._bytes} bytes")
 
 
 def _protocol(path: str) -> str:
@@ -127,9 +143,19 @@ def _protocol(path: str) -> str:
     return found[1].lower() if found else ""
 
 
+def _location(url: str) -> str:
+    """Where it lies on its server, or in its bucket: without a user's name, and without what stands
+    behind a question mark, either of which may be secret."""
+    _, _, rest = url.partition("://")
+    _, _, location = rest.partition("?")[0].partition("/")
+    if _protocol(url) in _HTTP:
+        location = unquote(location.partition("#")[0])
+    return f"/{location}"
+
+
 def _name(url: str) -> str:
-    """The last part of an address, without what may be secret in the others."""
-    return unquote(urlsplit(url).path).rsplit("/", 1)[-1] or "The address"
+    """The last part of an address."""
+    return _location(url).rsplit("/", 1)[-1] or "The address"
 
 
 def _filesystem(protocol: str, allowed: tuple[str, ...] = ()) -> Any:
@@ -147,6 +173,8 @@ def _filesystem(protocol: str, allowed: tuple[str, ...] = ()) -> Any:
         needed = _LIBRARIES.get(protocol, "'avfake[scale]'")
         text = f"Fetching by {protocol} needs more: pip install {needed}."
         raise AvfakeError("needs_extra", text) from None
+    except ValueError as error:  # a library that wants to know an account from the beginning
+        raise AvfakeError("usage", f"Fetching by {protocol} cannot begin: {error}") from None
 
 
 async def _client(aiohttp: Any, allowed: tuple[str, ...], **options: Any) -> Any:
@@ -168,8 +196,12 @@ def _why(error: BaseException) -> str:
     for one in _causes(error):
         if isinstance(one, AvfakeError):
             return str(one)
+        if (known := _FAULTS.get(type(one).__name__)) is not None:
+            return known
         if isinstance(status := getattr(one, "status", None), int):
             return f"the server answers {status}"
+        if isinstance(one, ValueError):
+            return "its address is not valid"
         # fsspec says "not there" of a server that nobody reaches, too; its cause knows better.
         if one is not error and isinstance(one, OSError) and one.errno is not None:
             return os.strerror(one.errno)
