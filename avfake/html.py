@@ -35,7 +35,7 @@ from avfake.evidence import (
 from avfake.media import Clip
 from avfake.report import NAMES, WARNINGS
 from avfake.terminal import visible
-from avfake.timeline import Lane, clock, lanes, length_of, ticks
+from avfake.timeline import Lane, clock, lanes, length_of, percent, ticks
 from avfake.types import (
     SUSPICIOUS,
     AvfakeError,
@@ -184,15 +184,6 @@ def rarer(logit: float, share: float = RARE) -> float:
     return probability(logit + math.log(share / (1 - share)))
 
 
-def percent(value: float) -> str:
-    """A probability as people read it: whole per cent, finer where it is small."""
-    if value >= 0.995:
-        return "over 99 %"
-    if value < 0.001:
-        return "under 0.1 %"
-    return f"{100 * value:.1f} %" if value < 0.0995 else f"{100 * value:.0f} %"
-
-
 def _template() -> Any:
     check_html()
     from jinja2 import Environment, StrictUndefined
@@ -336,7 +327,7 @@ def _file_facts(
         facts.append(("SHA-256", "not computed: the file is empty, too large or cannot be read"))
     else:
         size, checksum = digest
-        facts += [("Size", f"{size:,} bytes".replace(",", " ")), ("SHA-256", checksum)]
+        facts += [("Size", f"{size:,} bytes"), ("SHA-256", checksum)]
     return facts + (_media_facts(prediction.media) if prediction.media is not None else [])
 
 
@@ -376,10 +367,10 @@ def _settings(
         ("“Likely fake”", f"from {percent(fake)}"),
         ("Suspicious stretches", f"from {percent(SUSPICIOUS)}"),
         *more.items(),
-        ("Largest picture", f"{limits.pixels:,} pixels".replace(",", " ")),
-        ("Longest clip", f"{limits.seconds:g} s; of a longer one, its beginning is judged"),
+        ("Largest picture", f"{limits.pixels:,} pixels"),
+        ("Longest clip", f"{limits.seconds:,.6g} s; of a longer one, its beginning is judged"),
         ("Largest file", f"{limits.bytes / 2**30:.3g} GB"),
-        ("Longest decoding", f"{limits.decode_seconds:g} s"),
+        ("Longest decoding", f"{limits.decode_seconds:,.6g} s"),
     ]
     if "total" in prediction.seconds:
         rows.append(("Time that it took", f"{prediction.seconds['total']:.1f} s"))

@@ -14,6 +14,7 @@ import numpy as np
 
 from avfake.limits import DEFAULT_LIMITS, Limits
 from avfake.media import Clip
+from avfake.timeline import percent
 from avfake.types import (
     FRAME_RATE,
     SAMPLE_RATE,
@@ -128,11 +129,13 @@ def _marked(picture: np.ndarray, when: float, scale: float, prediction: Predicti
         colour = (200, 200, 200)
         if value is not None:
             colour = _COLOURS[0 if value < 0.5 else 1 if value < SUSPICIOUS else 2]
-            _label(picture, f"picture {value:.2f}", (left, top), colour)
+            _label(picture, f"face {track.index + 1}: {percent(value)}", (left, top), colour)
         for edge, width in (((20, 20, 20), thick + 2), (colour, thick)):  # seen on any background
             cv2.rectangle(picture, (left, top), (right, bottom), edge, width, cv2.LINE_AA)
-    if prediction.verdict is not None:
-        verdict = f"{prediction.verdict} {prediction.fake_probability:.2f}"
+    if prediction.verdict is not None and prediction.logit is not None:
+        verdict = (
+            f"{prediction.verdict}: probability of a fake {percent(probability(prediction.logit))}"
+        )
         _label(picture, verdict, (0, 0), (220, 220, 220))
     return picture
 
@@ -140,11 +143,15 @@ def _marked(picture: np.ndarray, when: float, scale: float, prediction: Predicti
 def _label(
     picture: np.ndarray, text: str, corner: tuple[int, int], colour: tuple[int, int, int]
 ) -> None:
-    """Dark letters on a filled bar that sits on the box's upper edge."""
+    """Dark letters on a filled bar that sits on the box's upper edge, and within the picture."""
     font, size = cv2.FONT_HERSHEY_SIMPLEX, max(0.45, max(picture.shape[:2]) / 1600)
     thick = max(1, round(size * 1.5))
+    room = picture.shape[1] - 4
     (width, height), below = cv2.getTextSize(text, font, size, thick)
-    left, bottom = corner[0], max(corner[1], height + 2 * below)
+    if width > room:
+        size *= room / width
+        (width, height), below = cv2.getTextSize(text, font, size, thick)
+    left, bottom = max(0, min(corner[0], room - width)), max(corner[1], height + 2 * below)
     cv2.rectangle(
         picture, (left, bottom - height - 2 * below), (left + width + 4, bottom), colour, cv2.FILLED
     )

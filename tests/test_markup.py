@@ -10,7 +10,7 @@ import pytest
 
 from avfake.detector import Detector
 from avfake.limits import Limits
-from avfake.markup import write_marked_video
+from avfake.markup import _label, write_marked_video
 from avfake.media import Clip
 from avfake.types import SAMPLE_RATE, AvfakeError, Prediction
 from tests.clips import beeps, grey_frames, portrait, write_clip
@@ -105,3 +105,13 @@ def test_nothing_is_overwritten_and_nothing_begun_in_vain(
         write_marked_video(sample_prediction, tmp_path / name)
     assert caught.value.reason == "usage"
     assert (tmp_path / "there.mp4").read_text() == "mine"
+
+
+def test_words_stay_within_the_picture() -> None:
+    """A face at the right edge, and a clip that is narrower than what is said of it."""
+    for width, left in ((400, 380), (200, 0)):
+        picture = np.full((120, width, 3), 90, np.uint8)
+        _label(picture, "likely fake: probability of a fake 67%", (left, 60), (0, 255, 0))
+        letters = (picture[..., 1] < 200) & (picture[..., 0] < 60)
+        assert 100 < letters.sum()
+        assert not letters[:, -2:].any()
