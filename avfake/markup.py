@@ -146,7 +146,7 @@ def _label(
     """Dark letters on a filled bar that sits on the box's upper edge, and within the picture."""
     font, size = cv2.FONT_HERSHEY_SIMPLEX, max(0.45, max(picture.shape[:2]) / 1600)
     thick = max(1, round(size * 1.5))
-    room = picture.shape[1] - 4
+    room = picture.shape[1] - 8
     (width, height), below = cv2.getTextSize(text, font, size, thick)
     if width > room:
         size *= room / width
