@@ -2,6 +2,7 @@
 
     python -m evaluation.audit manifest.csv --root FOLDER [--out audit.json] [--workers 4]
         [--where COLUMN=VALUE]
+    python -m evaluation.audit train_sample_videos.zip
 
 Looks for four kinds of leak: people in two of train, val and test; files that are there twice,
 across splits; labels that contradict each other; and metadata (duration, size, codecs, silences,
@@ -22,10 +23,8 @@ import argparse
 import json
 import os
 import sys
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,9 @@ from rich.text import Text
 
 from avfake.lines import writing
 from avfake.types import AvfakeError
-from evaluation.facts import Facts, film_checksum, read_all
+from evaluation.facts import Facts, read_all
+from evaluation.leaks import contradictions, disagreeing, repeated, shared_names
+from evaluation.media import Media
 from evaluation.probe import FEATURES, FEWEST, FOLDS, Separation, separations
 from evaluation.protocols import LABELS, TableError, read_manifest, select
 
@@ -69,23 +70,24 @@ class Audit:
 
 def audit(
     manifest: pd.DataFrame,
-    root: Path,
+    media: Media,
     facts: Sequence[Facts],
     apart: Sequence[str] = APART,
     above: float = ABOVE,
     draws: int = 500,
 ) -> Audit:
-    """Audit a table of `read_manifest` with the facts of its rows, in their order.
+    """Audit a table of `read_manifest`, of files of `media`, with the facts of its rows, in their
+    order.
 
     `apart`: the splits that must share nobody and nothing; `above`: metadata leaks where the lower
     bound of an AUC's 95 % interval is above this; `draws` of the bootstrap.
     """
     manifest = manifest.reset_index(drop=True)
     identities = shared_names(manifest, apart)
-    duplicates = repeated(manifest, root, facts)
+    duplicates = repeated(manifest, media, facts)
     for entry in duplicates:
         entry["leaks"] = len(set(entry["splits"]) & set(apart)) > 1
-    conflicts = [*contradictions(manifest), *_disagreeing(manifest, duplicates)]
+    conflicts = [*contradictions(manifest), *disagreeing(manifest, duplicates)]
     probed = _probed(manifest, facts, draws)
     leaks, notes = [], []
     if identities:
@@ -134,89 +136,6 @@ def audit(
     )
 
 
-def shared_names(manifest: pd.DataFrame, apart: Iterable[str]) -> list[dict[str, Any]]:
-    """Groups, and `people` where the manifest names them (parted by spaces), in two of `apart`."""
-    places: dict[tuple[str, str], Counter[str]] = {}
-    counted = manifest[manifest["split"].isin(list(apart))]
-    for group, split in zip(counted["group"], counted["split"], strict=True):
-        places.setdefault(("group", group), Counter())[split] += 1
-    if "people" in counted:
-        for people, split in zip(counted["people"].fillna(""), counted["split"], strict=True):
-            for name in set(people.split()):
-                places.setdefault(("person", name), Counter())[split] += 1
-    return [
-        {"kind": kind, "name": name, "clips": dict(splits)}
-        for (kind, name), splits in places.items()
-        if len(splits) > 1
-    ]
-
-
-def repeated(manifest: pd.DataFrame, root: Path, facts: Sequence[Facts]) -> list[dict[str, Any]]:
-    """Files that are there more than once: of the same `bytes`, or of the same `content`."""
-    by_bytes: dict[str, list[int]] = {}
-    for row, one in enumerate(facts):
-        if one.sha256 is not None:
-            by_bytes.setdefault(one.sha256, []).append(row)
-    by_content: dict[tuple[Any, ...], list[list[int]]] = {}
-    for rows in by_bytes.values():
-        one = facts[rows[0]]
-        key = (one.sound, one.picture, one.width, one.height)
-        by_content.setdefault(key, []).append(rows)
-    found = [("bytes", rows) for rows in by_bytes.values() if len(rows) > 1]
-    for alike in by_content.values():
-        if len(alike) > 1:
-            # Sound and first picture may agree by chance, or of a fake with its original.
-            films: dict[str, list[list[int]]] = {}
-            for rows in alike:
-                films.setdefault(_film(root, facts[rows[0]]), []).append(rows)
-            found += [
-                ("content", list(chain.from_iterable(same)))
-                for same in films.values()
-                if len(same) > 1
-            ]
-    return [
-        {
-            "kind": kind,
-            "paths": [facts[row].path for row in rows],
-            "splits": sorted(set(manifest["split"].iloc[rows])),
-            "labels": {
-                label: sorted(set(manifest[label].iloc[rows].dropna().astype(int)))
-                for label in LABELS
-            },
-        }
-        for kind, rows in found
-    ]
-
-
-def contradictions(manifest: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows whose label is not the greatest of its modalities'.
-
-    A fake with picture and sound marked real needs a forged match of the two; a modality that
-    nobody labelled may be the forged one.
-    """
-    parts = manifest[list(LABELS[1:])]
-    forged = (parts == 1).any(axis=1)
-    spared = (parts[["label_visual", "label_audio"]] == 0).all(axis=1) & ~forged
-    found = []
-    for odd, what in (
-        ((manifest["label"] == 0) & forged, "is labelled real, and one of its modalities fake"),
-        ((manifest["label"] == 1) & spared, "is labelled fake, and its picture and sound real"),
-    ):
-        found += [{"paths": [path], "what": what} for path in manifest["path"][odd]]
-    return found
-
-
-def _disagreeing(
-    manifest: pd.DataFrame, duplicates: Iterable[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    return [
-        {"paths": entry["paths"], "what": f"are the same, and differ in {label}"}
-        for entry in duplicates
-        for label in LABELS
-        if len(entry["labels"][label]) > 1
-    ]
-
-
 def _probed(
     manifest: pd.DataFrame, facts: Sequence[Facts], draws: int
 ) -> dict[str, list[Separation]]:
@@ -242,15 +161,6 @@ def _one_sided(manifest: pd.DataFrame) -> list[str]:
     names = list(kinds.index[kinds == 1])
     some = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
     return [f"{len(names)} of {len(kinds)} data sets hold one class only: {some}."]
-
-
-def _film(root: Path, facts: Facts) -> str:
-    if facts.picture is None:
-        return ""
-    try:
-        return film_checksum(root / facts.path)
-    except AvfakeError as error:  # it was readable a moment ago
-        return f"{facts.path}: {error.reason}"
 
 
 def _counted(column: pd.Series) -> dict[str, int]:
@@ -365,8 +275,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m evaluation.audit", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("manifest", type=Path)
-    parser.add_argument("--root", type=Path, required=True, help="what the paths are relative to")
+    parser.add_argument(
+        "manifest", type=Path, help="CSV, TSV, Parquet, or a folder or zip with metadata.json"
+    )
+    parser.add_argument(
+        "--root", type=Path, help="folder or zip that its paths are in (default: the manifest's)"
+    )
     parser.add_argument("--out", type=Path, help="JSON file for all that was found")
     parser.add_argument(
         "--where", action="append", default=[], metavar="COLUMN=VALUE", help="only these rows"
@@ -389,17 +303,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--workers must be 1 or more")
     if not 0.5 <= options.above <= 1:
         parser.error("--above is an AUC, from 0.5 to 1")
-    if not options.root.is_dir():
-        parser.error(f"there is no folder {options.root}")
     try:
         manifest = select(read_manifest(options.manifest), options.where)
+        media = Media.of(options.manifest, options.root)
         kept = None if options.out is None else _journal(options.out)
-        facts = read_all(options.root, list(manifest["path"]), kept, options.workers)
+        facts = read_all(media, list(manifest["path"]), kept, options.workers)
     except (AvfakeError, TableError) as error:
         parser.error(str(error))
     if all(one.reason is not None for one in facts):
-        parser.error(f"none of the {len(facts)} files can be read below {options.root}")
-    found = audit(manifest, options.root, facts, options.splits.split(","), options.above)
+        parser.error(f"none of the {len(facts)} files can be read in {media.root}")
+    found = audit(manifest, media, facts, options.splits.split(","), options.above)
     show(found, Console())
     if options.out is not None:
         part = options.out.with_name(options.out.name + ".part")

@@ -12,7 +12,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from rich.progress import track
 from avfake.media import Clip
 from avfake.types import SAMPLE_RATE, AvfakeError
 from evaluation.journal import kept
+from evaluation.media import Media
 
 FORMAT = 1  # of a kept line; lines of another are read anew
 BLOCK = 160  # samples, 10 ms: the grain of silences
@@ -36,9 +37,10 @@ log = logging.getLogger(__name__)
 class Facts:
     """Facts of one file; None where the file has no such thing, or `reason` is given.
 
-    `reason`: why it cannot be read, a code of AvfakeError or `internal_error`. `stamp`: the file's
-    time of change in ns; `sha256`: of its bytes. `sound` and `picture`: checksums of the decoded
-    sound and of the first picture, which other tags in the file do not change.
+    `reason`: why it cannot be read, a code of AvfakeError or `internal_error`. `stamp`: the time of
+    change in ns that it had before it was read; `sha256`: of its bytes. `sound` and `picture`:
+    checksums of the decoded sound and of the first picture, which other tags in the file do not
+    change.
     """
 
     path: str
@@ -65,10 +67,11 @@ class Facts:
     loudness: float | None = None  # dB, root mean square of what is not silence; 0 is full scale
 
 
-def read_facts(root: Path, path: str) -> Facts:
-    """Facts of `root / path`. A file that cannot be read comes back with its reason."""
+def read_facts(media: Media, path: str) -> Facts:
+    """Facts of the file `path` of `media`. One that cannot be read comes back with its reason."""
     try:
-        return _read(root, path)
+        with media.file(path) as file:
+            return _read(file, path)
     except AvfakeError as error:
         return Facts(path, error.reason, str(error))
     except Exception as error:  # one odd file must not cost the others theirs
@@ -76,16 +79,22 @@ def read_facts(root: Path, path: str) -> Facts:
         return Facts(path, "internal_error", f"{path} cannot be read: {type(error).__name__}.")
 
 
-def read_all(root: Path, paths: Sequence[str], journal: Path | None, workers: int) -> list[Facts]:
+def read_all(media: Media, paths: Sequence[str], journal: Path | None, workers: int) -> list[Facts]:
     """Facts of all files, in the order of `paths`.
 
     Those in `journal` that are of files unchanged since (by size and time) are taken from
     there, new ones appended. `workers`: threads, for FFmpeg and checksums let go of Python's lock.
     """
     known = _known(journal) if journal is not None else {}
-    found = {path: known[path] for path in paths if path in known and _same(root, known[path])}
+    now = media.stamps(paths)
+    found = {
+        path: known[path]
+        for path in paths
+        if path in known and now.get(path) == (known[path].bytes, known[path].stamp)
+    }
     missing = [path for path in paths if path not in found]
-    for facts in _each(root, missing, workers):
+    for read in _each(media, missing, workers):
+        facts = replace(read, stamp=now[read.path][1]) if read.path in now else read
         found[facts.path] = facts
         if journal is not None and facts.reason is None:
             with journal.open("a") as file:
@@ -148,8 +157,7 @@ _SIGNATURES = (
 )
 
 
-def _read(root: Path, path: str) -> Facts:
-    file = root / path
+def _read(file: Path, path: str) -> Facts:
     with Clip(file) as clip:  # first, for it refuses what is no regular file
         info = clip.info
         sound = clip.sound()
@@ -157,7 +165,7 @@ def _read(root: Path, path: str) -> Facts:
         first = next(pictures, None)
         warnings = tuple(clip.warnings)
     with file.open("rb") as handle:
-        facts = os.fstat(handle.fileno())
+        size = os.fstat(handle.fileno()).st_size
         container = container_of(handle.read(16))
         handle.seek(0)
         sha256 = hashlib.file_digest(handle, "sha256").hexdigest()
@@ -170,14 +178,13 @@ def _read(root: Path, path: str) -> Facts:
     return Facts(
         path=path,
         warnings=warnings,
-        bytes=facts.st_size,
-        stamp=facts.st_mtime_ns,
+        bytes=size,
         sha256=sha256,
         sound=None if sound is None else _sound_checksum(sound.samples),
         picture=None if first is None else hashlib.sha256(first.luma.tobytes()).hexdigest(),
         container=container,
         duration=duration,
-        bit_rate=facts.st_size * 8 / duration if duration else None,
+        bit_rate=size * 8 / duration if duration else None,
         width=info.width,
         height=info.height,
         fps=info.fps,
@@ -195,9 +202,9 @@ def _sound_checksum(samples: np.ndarray) -> str:
     return hashlib.sha256((samples * 32767).round().astype("<i2").tobytes()).hexdigest()
 
 
-def _each(root: Path, paths: Sequence[str], workers: int) -> Iterator[Facts]:
+def _each(media: Media, paths: Sequence[str], workers: int) -> Iterator[Facts]:
     with ThreadPoolExecutor(workers) as pool:
-        jobs = [pool.submit(read_facts, root, path) for path in paths]
+        jobs = [pool.submit(read_facts, media, path) for path in paths]
         console = Console(stderr=True)
         yield from track(
             (job.result() for job in as_completed(jobs)),
@@ -216,11 +223,3 @@ def _known(path: Path) -> dict[str, Facts]:
             row["warnings"] = tuple(row["warnings"])
             found[row["path"]] = Facts(**row)
     return found
-
-
-def _same(root: Path, facts: Facts) -> bool:
-    try:
-        now = (root / facts.path).stat()
-    except OSError:
-        return False
-    return (now.st_size, now.st_mtime_ns) == (facts.bytes, facts.stamp)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from avfake.sources import Sources
+from avfake.types import AvfakeError
 
 
 class Media:
@@ -37,3 +38,22 @@ class Media:
             return
         with Sources([self.root]) as archive:
             yield Path(archive.fetch(archive.find(path)))
+
+    def stamps(self, paths: Iterable[str]) -> dict[str, tuple[int, int]]:
+        """Path -> (bytes, time of change in ns) of those that are there; a zip's members have the
+        time of the zip."""
+        found = {}
+        if self.root.is_dir():
+            for path in paths:
+                with suppress(OSError, ValueError):
+                    now = (self.root / path).stat()
+                    found[path] = (now.st_size, now.st_mtime_ns)
+            return found
+        changed = self.root.stat().st_mtime_ns
+        with Sources([self.root]) as archive:
+            for path in paths:
+                with suppress(AvfakeError):
+                    size = archive.find(path).size
+                    if size is not None:
+                        found[path] = (size, changed)
+        return found

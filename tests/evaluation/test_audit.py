@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import wave
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 
 from evaluation.audit import main
 from evaluation.facts import Facts, container_of, read_all, read_facts, silences
+from evaluation.media import Media
 from evaluation.probe import FEATURES, separations
 from tests.clips import beeps, grey_frames, remux, write_clip
 
@@ -241,7 +243,7 @@ def test_facts_of_a_clip(tmp_path: Path) -> None:
     sound = np.zeros(32_000, np.float32)
     sound[8_000:24_000] = 0.1 * np.sin(np.arange(16_000))
     write_clip(tmp_path / "a.mp4", grey_frames(range(60, 110)), fps=25, sound=sound)
-    facts = read_facts(tmp_path, "a.mp4")
+    facts = read_facts(Media(tmp_path), "a.mp4")
     assert facts.reason is None
     assert (facts.width, facts.height, facts.fps) == (64, 64, 25.0)
     assert (facts.video_codec, facts.audio_codec, facts.sample_rate) == ("h264", "aac", 16_000)
@@ -293,19 +295,39 @@ def test_facts_are_kept_and_read_again_where_a_file_changed(tmp_path: Path) -> N
     for name in ("a.wav", "b.wav"):
         write_voice(tmp_path / name, rng)
     kept = tmp_path / "facts.jsonl"
-    first = read_all(tmp_path, ["a.wav", "b.wav"], kept, workers=2)
+    first = read_all(Media(tmp_path), ["a.wav", "b.wav"], kept, workers=2)
     with kept.open("a") as file:
         file.write('{"format": 1, "path": "b.w')  # a kill
-    assert read_all(tmp_path, ["b.wav", "a.wav"], kept, workers=1) == first[::-1]
+    assert read_all(Media(tmp_path), ["b.wav", "a.wav"], kept, workers=1) == first[::-1]
     assert len(kept.read_text().splitlines()) == 2
     write_voice(tmp_path / "b.wav", rng, lead=0.3)
-    again = read_all(tmp_path, ["a.wav", "b.wav"], kept, workers=1)
+    again = read_all(Media(tmp_path), ["a.wav", "b.wav"], kept, workers=1)
     assert again[0] == first[0]
     assert again[1].lead == pytest.approx(0.3)
     lines = kept.read_text().splitlines()
     assert len(lines) == 3
-    assert read_all(tmp_path, ["a.wav", "b.wav"], kept, workers=1) == again
+    assert read_all(Media(tmp_path), ["a.wav", "b.wav"], kept, workers=1) == again
     assert kept.read_text().splitlines() == lines
+
+
+def test_a_zip_is_audited_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    labels = {"a.wav": "REAL", "b.wav": "FAKE", "twin.wav": "REAL"}
+    for name in ("a.wav", "b.wav"):
+        write_voice(tmp_path / name, rng)
+    archive = tmp_path / "train_sample_videos.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        entries = {name: {"label": label} for name, label in labels.items()}
+        file.writestr("videos/metadata.json", json.dumps(entries))
+        for name in labels:
+            file.write(tmp_path / name.replace("twin", "b"), f"videos/{name}")
+    out = tmp_path / "audit.json"
+    for _ in range(2):  # the second run takes the facts from the first
+        assert main([str(archive), "--out", str(out)]) == 1
+        (entry,) = json.loads(out.read_text())["duplicates"]
+        assert entry["paths"] == ["videos/b.wav", "videos/twin.wav"]
+        assert len(out.with_suffix(".facts.jsonl").read_text().splitlines()) == 3
+    assert "label conflict" in capsys.readouterr().out
 
 
 def probe_table(rows: int) -> pd.DataFrame:
