@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # as `python -m avfake.cli`: by the same door as `avfake`
+    from avfake.__main__ import main as start
+
+    raise SystemExit(start())
+
 import argparse
 import io
 import json
@@ -218,7 +223,3 @@ def _parser() -> argparse.ArgumentParser:
     )
     info.set_defaults(run=_info)
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

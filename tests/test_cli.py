@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -197,3 +199,108 @@ def test_main_returns_its_status(
 ) -> None:
     assert main(["predict", "--json", "--bundle", bundle_folder, str(tmp_path)]) == 1
     assert json.loads(capsys.readouterr().out)["reason"] == "not_a_file"
+
+
+# Ctrl-C
+
+STARTS = {
+    "avfake": ["-c", "import sys; from {} import {}; sys.exit({}())"],
+    "python -m avfake": ["-m", "avfake"],
+    "python -m avfake.cli": ["-m", "avfake.cli"],
+}
+INTERRUPT = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+SWALLOWED = f"""
+try:
+    {INTERRUPT}
+except NoSuchName:
+    pass
+except BaseException:
+    print("went on")
+"""
+AT_A_CALL = f"""
+import sys
+
+def watch(frame, event, _):
+    if event == "call" and frame.f_code.co_qualname == "%s":
+        sys.setprofile(None)
+        {INTERRUPT}
+
+sys.setprofile(watch)
+"""
+AT_THE_END = f"import atexit; atexit.register(lambda: exec({INTERRUPT!r}))"
+
+
+def interrupted(start: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command, with `folder` to import from before all others."""
+    command = list(STARTS[start])
+    if start == "avfake":  # the script that an installer writes
+        text = (Path(__file__).parent.parent / "pyproject.toml").read_text()
+        module, name = tomllib.loads(text)["project"]["scripts"]["avfake"].split(":")
+        command[1] = command[1].format(module, name, name)
+    return subprocess.run(
+        [sys.executable, *command, *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": f"{folder}:{Path(__file__).parent.parent}"},
+        # What runs the tests in the background may have them ignore it, and all that they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize(
+    "module",
+    [
+        "argparse",  # of Python's own, for the options
+        "numpy",  # before the options are read
+        "webrtcvad",  # after that, by the command itself; it makes a NameError of an interruption
+    ],
+)
+def test_ctrl_c_while_modules_are_imported_leaves_no_trace(
+    start: str, module: str, tmp_path: Path
+) -> None:
+    (tmp_path / f"{module}.py").write_text(SWALLOWED)
+    done = interrupted(start, tmp_path, "predict", "nobody.mp4")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [("_parser", ""), ("run", "stopped; the same command with --resume goes on\n")],
+)
+def test_ctrl_c_at_any_other_time_lets_the_command_clean_up(
+    start: str, call: str, words: str, tmp_path: Path
+) -> None:
+    """While options are read, and while files are judged."""
+    (tmp_path / "sitecustomize.py").write_text(AT_A_CALL % call)
+    clips, out = tmp_path / "clips", tmp_path / "rows.jsonl"
+    clips.mkdir()
+    (clips / "text.mp4").write_text("hello")
+    done = interrupted(start, tmp_path, "batch", str(clips), "--json", "--out", str(out))
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", words)
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_ctrl_c_once_all_is_said_leaves_no_trace(start: str, tmp_path: Path) -> None:
+    """While Python tidies up."""
+    (tmp_path / "sitecustomize.py").write_text(AT_THE_END)
+    done = interrupted(start, tmp_path, "--version")
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+    assert done.stdout == f"avfake {avfake.__version__}\n"
+
+
+def test_ctrl_c_that_is_to_be_ignored_is(tmp_path: Path) -> None:
+    """As a shell has it for what it starts in the background."""
+    (tmp_path / "webrtcvad.py").write_text(f"{INTERRUPT}\nprint('went on')\nos._exit(66)\n")
+    command = [sys.executable, "-m", "avfake", "predict", "nobody.mp4"]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONUNBUFFERED": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (66, "went on\n", "")

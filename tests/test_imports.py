@@ -59,11 +59,13 @@ ORDER = {
     "avfake.cli_batch": 10,
     "avfake.cli_serve": 11,
     "avfake.cli": 12,
+    "avfake.__main__": 13,
     "evaluation": 20,
     "training": 30,
 }
-# `import avfake` answers with names of these, on first use; the detector tells the version.
-LAZY = {"avfake": {"avfake.detector", "avfake.types"}}
+# `import avfake` answers with names of these, on first use; the detector tells the version. What is
+# called as `python -m avfake.cli` goes in by the front door.
+LAZY = {"avfake": {"avfake.detector", "avfake.types"}, "avfake.cli": {"avfake.__main__"}}
 WORKSHOP = {"torch", "torchvision", "torchaudio", "timm", "transformers", "librosa", "onnx"}
 
 
