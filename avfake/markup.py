@@ -148,8 +148,8 @@ def _label(
     thick = max(1, round(size * 1.5))
     room = picture.shape[1] - 8
     (width, height), below = cv2.getTextSize(text, font, size, thick)
-    if width > room:
-        size *= room / width
+    while width > room and size > 0.1:  # letters come in whole pixels: no rule of three
+        size *= 0.9
         (width, height), below = cv2.getTextSize(text, font, size, thick)
     left, bottom = max(0, min(corner[0], room - width)), max(corner[1], height + 2 * below)
     cv2.rectangle(
