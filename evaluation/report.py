@@ -12,8 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from jinja2 import Environment, StrictUndefined
 
 from avfake.lines import writing
 from avfake.types import BRANCHES, AvfakeError
-from evaluation import plots
+from evaluation import plots, tables
 from evaluation.metrics.abstention import risk_coverage
 from evaluation.metrics.classification import PRIOR_LOG_LOSS, roc
 from evaluation.protocols import (
@@ -37,25 +36,9 @@ from evaluation.protocols import (
     select,
     truth_of,
 )
-from evaluation.summary import mistakes, summarize
+from evaluation.summary import summarize
 
-NAMES = {"fused": "fused", "visual": "picture", "audio": "voice", "lipsync": "lip-sync"}
-FIGURES = {
-    "log_loss": "log-loss",
-    "log_loss_clipped": "log-loss, clipped",
-    "brier": "Brier",
-    "ece": "ECE",
-    "auc": "AUC",
-    "eer": "EER",
-    "average_precision": "AP",
-    "tpr_at_1_fpr": "found at 1 % alarms",
-    "tpr_at_5_fpr": "found at 5 % alarms",
-    "log_wp_at_0.1": "log(wP) at 0.1",
-    "log_wp_at_0.5": "log(wP) at 0.5",
-    "log_wp_at_0.9": "log(wP) at 0.9",
-}
 FEWEST = 10  # clips of a class: an interval drawn from fewer promises too much
-COSTS = {"min_dcf": "minDCF", "act_dcf": "actDCF", "cllr": "Cllr"}
 GLOSSARY = {
     "log-loss": "what DFDC ranked by, natural logarithm, less is better. Saying 50 % of everything "
     f"scores {PRIOR_LOG_LOSS:.4f}; being surely wrong once costs more than being right often "
@@ -80,24 +63,6 @@ GLOSSARY = {
     "RvRa, RvFa, FvRa, FvFa": "real or fake picture (v), real or fake voice (a), as FakeAVCeleb "
     "names them.",
 }
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What a table shows: its text, and small print below it."""
-
-    text: str
-    small: str = ""
-    path: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of cells under a head, with a sentence above."""
-
-    caption: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[Cell]] = field(default_factory=tuple)
 
 
 def write_report(
@@ -132,17 +97,18 @@ def page(table: pd.DataFrame, summary: dict[str, Any], title: str) -> str:
         abstention=(
             f"{abstained['answered']} of {abstained['labelled']} labelled clips got a probability. "
             f"A submission must say something of all: with the others at {abstained['prior']:g}, "
-            f"log-loss is {_text(abstained['log_loss'])} and AUC {_text(abstained['auc'])}."
+            f"log-loss is {tables.number(abstained['log_loss'])} and AUC "
+            f"{tables.number(abstained['auc'])}."
             if abstained["labelled"]
             else "No clip of the manifest has a label."
         ),
         tables={
-            "quality": _quality(summary),
-            "abstention": _reasons(summary),
-            "kinds": _kinds(summary),
-            "fusion": _fusion(summary),
-            "localisation": _localisation(summary),
-            "mistakes": _mistakes(table),
+            "quality": tables.quality(summary),
+            "abstention": tables.reasons(summary),
+            "kinds": tables.kinds(summary),
+            "fusion": tables.fusion(summary),
+            "localisation": tables.localisation(summary),
+            "mistakes": tables.mistakes(table),
         },
         plots=_plots(table, summary),
         glossary=GLOSSARY,
@@ -170,9 +136,9 @@ def _lead(summary: dict[str, Any]) -> str:
         said = "there are too few clips to say how sure that is"
     else:
         better = {True: "better than guessing", False: "not shown to be better than guessing"}
-        said = f"95 % interval {_range(auc)}, {better[auc['low'] > 0.5]}"
+        said = f"95 % interval {tables.interval(auc)}, {better[auc['low'] > 0.5]}"
         if auc["high"] < 0.5:
-            said = f"95 % interval {_range(auc)}, worse than guessing"
+            said = f"95 % interval {tables.interval(auc)}, worse than guessing"
     against = "less" if loss < PRIOR_LOG_LOSS else "no less"
     return (
         f"A fake gets a higher probability than a real clip {auc['value']:.0%} of the time "
@@ -197,126 +163,17 @@ def _warnings(summary: dict[str, Any]) -> list[str]:
             "and small differences mean nothing."
         )
     parts = summary["modalities"]
-    unsaid = [NAMES[name] for name in BRANCHES if parts[name]["against"] == "clip"]
+    unsaid = [tables.NAMES[name] for name in BRANCHES if parts[name]["against"] == "clip"]
     if unsaid:
         notes.append(
             f"The manifest does not say which clips are forged in {' or '.join(unsaid)}, so these "
             "answers are held against the whole clip: what a branch cannot see counts as its "
             "mistake."
         )
-    notes += [f"{NAMES[name]}: {part['note']}." for name, part in parts.items() if "note" in part]
+    notes += [
+        f"{tables.NAMES[name]}: {part['note']}." for name, part in parts.items() if "note" in part
+    ]
     return notes
-
-
-def _quality(summary: dict[str, Any]) -> list[Table]:
-    """Figures as rows, modalities as columns: twelve columns of numbers fit no page."""
-    modalities = summary["modalities"]
-
-    def row(key: str, name: str) -> list[Cell]:
-        parts = (modalities[m]["figures"].get(key) for m in MODALITIES)
-        return [Cell(name), *(_cell(part) if part else Cell("") for part in parts)]
-
-    counted = [
-        [Cell("clips"), *(_count(modalities[m]) for m in MODALITIES)],
-        [Cell("answered"), *(Cell(_share(modalities[m]["coverage"])) for m in MODALITIES)],
-    ]
-    head = ("", *(NAMES[m] for m in MODALITIES))
-    found = [Table("", head, counted + [row(*item) for item in FIGURES.items()])]
-    voice = modalities["audio"]["figures"]
-    costs = [[Cell(name), _cell(voice[key])] for key, name in COSTS.items()]
-    found.append(Table("Costs of ASVspoof 5", ("", "voice"), costs))
-    offset = modalities["lipsync"].get("offset")
-    if offset and offset["clips"]:
-        cells = (str(offset["clips"]), _text(offset["median_error_ms"], 0) + " ms")
-        within = _share(offset["within_one_picture"])
-        found.append(
-            Table(
-                "Offset of lips and sound against the one that the manifest names",
-                ("clips", "median error", "within one picture (40 ms)"),
-                [[Cell(text) for text in (*cells, within)]],
-            )
-        )
-    return found
-
-
-def _reasons(summary: dict[str, Any]) -> list[Table]:
-    reasons = summary["clips"]["reasons"]
-    if not reasons:
-        return []
-    rows = [[Cell(name), Cell(str(count))] for name, count in reasons.items()]
-    return [Table("", ("reason", "clips"), rows)]
-
-
-def _kinds(summary: dict[str, Any]) -> list[Table]:
-    head = ("", "clips", "answered", "mean probability", "likely fake", "uncertain", "likely real")
-    tables = []
-    for key, label, caption in (
-        ("classes", "class", "Picture and voice, real or fake; AUC against all-real clips"),
-        ("methods", "method", "Ways of forging; AUC against all real clips"),
-    ):
-        rows = [
-            [
-                Cell(kind[label], kind.get("words", "")),
-                Cell(str(kind["clips"])),
-                Cell(str(kind["answered"])),
-                Cell(_text(kind["mean_probability"], 2)),
-                *(
-                    Cell(str(kind["verdicts"].get(verdict, 0)) if kind["verdicts"] else "-")
-                    for verdict in ("likely fake", "uncertain", "likely real")
-                ),
-                _cell(kind["auc"]) if "auc" in kind else Cell(""),
-            ]
-            for kind in summary[key]
-        ]
-        if rows:
-            tables.append(Table(caption, (*head, "AUC"), rows))
-    return tables
-
-
-def _fusion(summary: dict[str, Any]) -> list[Table]:
-    rows = [
-        [
-            Cell(_named(name)),
-            Cell(str(part["clips"])),
-            _signed(part["auc"]),
-            _signed(part["log_loss"]),
-        ]
-        for name, part in summary["fusion"].items()
-    ]
-    head = ("fused, compared with", "clips", "AUC gained", "log-loss added (less is better)")
-    return [Table("", head, rows)] if rows else []
-
-
-def _localisation(summary: dict[str, Any]) -> list[Table]:
-    found = summary["localisation"]
-    if found is None:
-        return []
-    names = [name for name in found if "@" in name]
-    caption = (
-        f"{found['segments']} forged stretches and {found['proposals']} that were pointed out, in "
-        f"{found['clips']} clips"
-    )
-    return [
-        Table(
-            caption,
-            [name.replace("ap@", "AP@").replace("ar@", "AR@") for name in names],
-            [[Cell(_text(found[name])) for name in names]],
-        )
-    ]
-
-
-def _mistakes(table: pd.DataFrame) -> list[Table]:
-    rows = [
-        [
-            Cell(row["path"], path=True),
-            Cell("fake" if row["label"] == 1 else "real"),
-            Cell(_text(row["fake_probability"], 2)),
-            *(Cell(_text(row[f"{branch}_probability"], 2)) for branch in BRANCHES),
-        ]
-        for row in mistakes(table).to_dict("records")
-    ]
-    head = ("clip", "truth", "fused", *(NAMES[branch] for branch in BRANCHES))
-    return [Table("", head, rows)] if rows else []
 
 
 def _plots(table: pd.DataFrame, summary: dict[str, Any]) -> dict[str, str]:
@@ -326,11 +183,11 @@ def _plots(table: pd.DataFrame, summary: dict[str, Any]) -> dict[str, str]:
         truth, value = truth_of(table, name)[0], probability_of(table, name)
         known = truth.notna() & value.notna()
         if truth[known].nunique() == 2:
-            curves[NAMES[name]] = roc(truth[known].to_numpy(float), value[known].to_numpy(float))[
-                :2
-            ]
+            curves[tables.NAMES[name]] = roc(
+                truth[known].to_numpy(float), value[known].to_numpy(float)
+            )[:2]
     bins = {
-        NAMES[name]: [
+        tables.NAMES[name]: [
             (bin["probability"], bin["fakes"], bin["clips"]) for bin in part["reliability"]
         ]
         for name, part in summary["modalities"].items()
@@ -346,38 +203,6 @@ def _plots(table: pd.DataFrame, summary: dict[str, Any]) -> dict[str, str]:
         "histogram": plots.histogram(label[answered], fused[answered]) if answered.any() else "",
         "risk": plots.risk_coverage(*risk_coverage(label, fused)) if answered.any() else "",
     }
-
-
-def _cell(figure: Mapping[str, float | None]) -> Cell:
-    return Cell(_text(figure["value"]), _range(figure))
-
-
-def _signed(figure: Mapping[str, float | None]) -> Cell:
-    value = figure["value"]
-    return Cell("-" if value is None else f"{value:+.3f}", _range(figure, "+.2f"))
-
-
-def _range(figure: Mapping[str, float | None], form: str = ".2f") -> str:
-    low, high = figure["low"], figure["high"]
-    return "" if low is None or high is None else f"{low:{form}} to {high:{form}}"
-
-
-def _count(part: Mapping[str, Any]) -> Cell:
-    return Cell(str(part["clips"]), f"{part['real']} real, {part['fake']} fake")
-
-
-def _share(value: float | None) -> str:
-    return _text(None if value is None else 100 * value, 0) + (" %" if value is not None else "")
-
-
-def _named(text: str) -> str:
-    for name in BRANCHES:
-        text = text.replace(name, NAMES[name])
-    return text
-
-
-def _text(value: float | None, places: int = 3) -> str:
-    return "-" if value is None or np.isnan(value) else f"{value:.{places}f}"
 
 
 def main(arguments: Iterable[str] | None = None) -> None:
