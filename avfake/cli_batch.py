@@ -155,7 +155,7 @@ def _batch(options: argparse.Namespace) -> int:
             print("stopped; the same command with --resume goes on", file=sys.stderr)
             raise
         except AvfakeError as error:
-            if error.reason != "not_writable":
+            if error.reason not in ("not_writable", "cluster_lost"):
                 raise
             text = f"{error} The rows before are whole; the same command with --resume goes on."
             raise AvfakeError(error.reason, text) from None

@@ -44,6 +44,8 @@ TELL_EVERY = 30.0  # seconds between two lines about workers that the cluster ha
 _STARTING = 300.0  # seconds that a worker process may take to load its models
 _GRACE = 60.0  # seconds beyond all time-outs after which an actor is taken for lost
 _CONNECT = 10.0  # seconds until nobody answers at an address
+_LOOK_EVERY = 5.0  # seconds between two looks at whether the cluster is still there
+_HEADLESS = 30.0  # seconds that its head may be away; after 60, Ray would end this process itself
 _OBJECTS = 100 << 20  # bytes for answers on their way; Ray's own choice is a third of the memory
 
 Item = TypeVar("Item")
@@ -72,7 +74,7 @@ def judge_on_cluster(
     error `worker_lost`.
 
     Raises what `judge_each` raises, and AvfakeError `needs_extra` (without the extra `scale`),
-    `no_cluster`, `no_worker` or `other_version`.
+    `no_cluster`, `cluster_lost`, `no_worker` or `other_version`.
     """
 
     def longest(job: Job) -> float:
@@ -197,6 +199,8 @@ class _Crew(Generic[Item, Answer]):
         self._again: deque[Item] = deque()
         self._losses: Counter[int] = Counter()  # by the item's id, while it has no answer
         self._told = time.monotonic()
+        self._head: str = ray.get_runtime_context().gcs_address
+        self._looked = time.monotonic()
 
     def work(self, items: Iterable[Item]) -> Iterator[tuple[Item, Answer | Lost]]:
         waiting = iter(items)
@@ -231,8 +235,33 @@ class _Crew(Generic[Item, Answer]):
             self._told = now
             count = f"{len(starting)} of {len(self._places)} workers"
             self._tell(f"{count} wait for room on the cluster, or to start.")
+        if now - self._looked > _LOOK_EVERY:
+            self._look()
         late = [place for place in busy.values() if now > place.due and place.ref not in done]
         return [busy[ref] for ref in done] + late
+
+    def _look(self) -> None:
+        """Return when the cluster's head answers, at once as a rule: what is asked of Ray without
+        one may never end. Raises AvfakeError `cluster_lost` where it stays away, or where the node
+        is lost that this program runs on, without which no new actor starts."""
+        began = time.monotonic()
+        while not self._head_answers():
+            if time.monotonic() - began > _HEADLESS:
+                raise AvfakeError("cluster_lost", f"The Ray cluster's head, {self._head}, is gone.")
+            time.sleep(1.0)
+        self._looked = time.monotonic()
+        own = self._ray.get_runtime_context().get_node_id()
+        if any(node["NodeID"] == own and not node["Alive"] for node in self._ray.nodes()):
+            text = "The Ray cluster has lost the node that this program runs on."
+            raise AvfakeError("cluster_lost", text)
+
+    def _head_answers(self) -> bool:
+        host, _, port = self._head.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_LOOK_EVERY).close()
+        except OSError:
+            return False
+        return True
 
     def _result(self, place: _Place[Item]) -> tuple[Item, Answer | Lost] | None:
         """What came of a place's item; None where nothing did, or there was none."""
@@ -258,6 +287,7 @@ class _Crew(Generic[Item, Answer]):
 
     def _lose(self, place: _Place[Item], error: Exception) -> tuple[Item, Lost] | None:
         log.debug("lost an actor: %s", error)
+        self._look()
         self._ray.kill(place.actor)
         item = place.item
         place.failed += item is None

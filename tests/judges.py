@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from avfake.types import AvfakeError, Prediction
+from avfake.workers import Judge, Models
 
 
 class Placed:
@@ -36,6 +38,14 @@ class Placed:
             "longest": longest or 0.0,
         }
         return Prediction(path, "ok", logit=0.0, verdict="uncertain", seconds=seconds)
+
+
+@dataclass(frozen=True)
+class Slow(Models):
+    """In the place of models: what `Placed` does."""
+
+    def __call__(self) -> Judge:
+        return Placed()
 
 
 def damaged() -> Placed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psutil
@@ -18,8 +18,8 @@ Nodes = Any  # ray.cluster_utils.Cluster
 
 
 @contextmanager
-def three_nodes() -> Iterator[Nodes]:
-    """A head without CPUs, and two nodes with two each: real processes, as on three machines."""
+def three_nodes(cpus: tuple[int, int, int] = (0, 2, 2)) -> Iterator[Nodes]:
+    """A head and two nodes with so many CPUs each: real processes, as on three machines."""
     if importlib.util.find_spec("ray") is None:
         pytest.skip("Ray is not installed")
     settings = {
@@ -34,12 +34,21 @@ def three_nodes() -> Iterator[Nodes]:
         from ray.cluster_utils import Cluster
 
         cluster = Cluster(
-            initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+            initialize_head=True, head_node_args={"num_cpus": cpus[0], "include_dashboard": False}
         )
-        for _ in range(2):
-            cluster.add_node(num_cpus=2)
+        for count in cpus[1:]:
+            cluster.add_node(num_cpus=count)
         yield cluster
         cluster.shutdown()
+
+
+def lose_head(nodes: Nodes) -> None:
+    """All that runs on the head, at once."""
+    own = [each.process.pid for kind in nodes.head_node.all_processes.values() for each in kind]
+    below = [each for pid in own for each in psutil.Process(pid).children(recursive=True)]
+    for process in [*map(psutil.Process, own), *below]:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def raylet(node: Any) -> float:

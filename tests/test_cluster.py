@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from avfake.types import AvfakeError, Prediction
 from avfake.workers import Job, judge_each
 from tests.clips import portrait
 from tests.judges import Placed, damaged
-from tests.nodes import Nodes, kill, raylet, three_nodes
+from tests.nodes import Nodes, kill, lose_head, raylet, three_nodes
 from tests.processes import gone
 
 
@@ -52,7 +53,7 @@ def test_faults_are_those_of_one_machine_and_a_lost_actor_is_told(
 
     near = {
         str(job.path): told(answer)
-        for job, answer in judge_each(islice(jobs(), 1, None), Placed, 1, attempts=2)
+        for job, answer in judge_each(itertools.islice(jobs(), 1, None), Placed, 1, attempts=2)
     }
     said: list[str] = []
     answers = [
@@ -203,6 +204,58 @@ def test_a_killed_run_goes_on_and_ends_with_the_rows_of_one_machine(
     with batch(*arguments, "--resume") as run:
         assert run.wait(timeout=120) == 1
     assert rows(far) == rows(near)
+
+
+def test_without_its_head_a_run_ends_and_goes_on_elsewhere(tmp_path: Path) -> None:
+    """All workers lose theirs, one its node, too. Ray itself would end the program, without a word
+    of its own, after a minute."""
+    code = """
+import sys, avfake.cluster, avfake.workers
+from avfake.cli import main
+from tests.judges import Slow
+avfake.workers.Models, avfake.cluster._LOOK_EVERY, avfake.cluster._HEADLESS = Slow, 0.5, 2.0
+sys.exit(main(sys.argv[1:]))
+"""
+    names, out = [f"slow-{number}.mp4" for number in range(150)], tmp_path / "out.jsonl"
+    listed = tmp_path / "names.txt"
+    listed.write_text("\n".join(names))
+    command = [sys.executable, "-c", code, "batch", "--list", str(listed), "--out", str(out)]
+    with three_nodes((1, 1, 1)) as nodes:
+        ray = ["--engine", "ray", "--address", nodes.address, "--workers", "3"]
+        with subprocess.Popen([*command, *ray], stderr=subprocess.PIPE, text=True) as run:
+            while not out.exists() or out.read_bytes().count(b"\n") < 20:
+                assert run.poll() is None
+                time.sleep(0.01)
+            lose_head(nodes)
+            _, said = run.communicate(timeout=120)
+    assert run.returncode == 1, said
+    last = said.splitlines()[-1]
+    text = r"avfake: The Ray cluster's head, [\d.:]+, is gone\. The rows before are whole; .*"
+    assert re.fullmatch(rf"{text}--resume goes on\. \[cluster_lost\]", last)
+    assert "Traceback" not in said
+    before = out.read_text()
+    assert 20 <= len(before.splitlines()) < len(names)
+    done = subprocess.run([*command, "--workers", "4", "--resume"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert out.read_text().startswith(before)
+    assert sorted(row["path"] for row in rows(out)) == sorted(names)
+
+
+@pytest.mark.slow  # Ray takes its time before it takes a node for lost
+def test_without_the_node_that_it_runs_on_a_run_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(avfake.cluster, "_LOOK_EVERY", 0.5)
+    with three_nodes((0, 1, 1)) as nodes:
+        jobs = (Job(f"slow-{number}.mp4") for number in itertools.count())
+        answers = judge_on_cluster(jobs, Placed, 2, address=nodes.address)
+        _, answer = next(answers)
+        assert answer.status == "ok"
+        own = ray.get_runtime_context().get_node_id()
+        (lost,) = (node for node in nodes.list_all_nodes() if node.node_id == own)
+        lost.all_processes["raylet"][0].process.kill()
+        with pytest.raises(AvfakeError, match="the node that this program runs on") as error:
+            list(answers)
+    assert error.value.reason == "cluster_lost"
 
 
 def test_a_ray_of_ones_own_is_quiet_and_leaves_nothing(pictures: Path, tmp_path: Path) -> None:
