@@ -8,6 +8,7 @@ decoded that is larger than the limit, and the time that all of it takes is coun
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import stat
@@ -25,7 +26,7 @@ from avfake.types import AvfakeError
 
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,flv,asf,ogg,"
-    "wav,w64,aiff,flac,mp3,aac,amr,ivf"
+    "wav,w64,aiff,flac,mp3,aac,amr,ivf,gif"
 )
 """FFmpeg demuxers that may be used: no playlists, no concatenations, no image sequences."""
 MAX_SAMPLES = 1 << 22  # of all channels in one frame; the longest that codecs have is 65,535 each
@@ -42,8 +43,9 @@ class Container:
     """An opened media file: its first picture and sound streams that can be decoded.
 
     `file`: as `open_regular` gives it. `video`, `audio`: PyAV streams, or None, valid until the
-    next `frames` begins; `left_out`: whether there are more of either; `faults`: packets and frames
-    that were lost in the last run of `frames`.
+    next `frames` begins; `left_out`: whether there are more of either; `in_tiles`: whether its
+    pictures are pieces of a photo (HEIC), each a stream and none the photo; `faults`: packets and
+    frames that were lost in the last run of `frames`.
 
     Raises AvfakeError `not_media` or `decode_too_slow`.
     """
@@ -84,6 +86,7 @@ class Container:
         self.video = videos[0] if videos else None
         self.audio = audios[0] if audios else None
         self.left_out = len(videos) > 1 or len(audios) > 1
+        self.in_tiles = any(s.disposition & av.stream.Disposition.dependent for s in videos)
 
     def close(self) -> None:
         """Close what FFmpeg has opened; the file stays open. Safe to call twice."""
@@ -123,6 +126,7 @@ class Container:
         if stream.metadata.get("enc_key_id"):  # Matroska's way of saying so
             raise self._encrypted()
         packets = self._opened.demux(stream)
+        order = _Order()
         while True:
             try:
                 with self._clock:
@@ -147,6 +151,7 @@ class Container:
             for frame in frames:
                 if kind == "video":
                     self._check_size(frame)
+                    order.mend(frame)
                 if getattr(frame, "is_corrupt", False):
                     self.faults += 1
                     continue
@@ -206,7 +211,8 @@ def open_regular(path: Path, most: int) -> Any:
 def _check_regular(facts: os.stat_result, path: Path) -> None:
     if not stat.S_ISREG(facts.st_mode):
         hint = ": name the files in it" if stat.S_ISDIR(facts.st_mode) else ""
-        raise AvfakeError("not_a_file", f"{path.name} is not a regular file{hint}.")
+        name = path.name or path  # "." and "/" have none
+        raise AvfakeError("not_a_file", f"{name} is not a regular file{hint}.")
 
 
 class _Clock:
@@ -233,6 +239,26 @@ class _Clock:
         if self._left < 0:
             text = f"{self._name} takes more than {self._seconds:g} s to decode."
             raise AvfakeError("decode_too_slow", text) from None
+
+
+class _Order:
+    """A stream's frames by the clock that ran back less often so far: theirs, or that of packets.
+
+    AVI has only the latter. For H.264 with B-frames FFmpeg makes the former up, and wrongly; its
+    programs then go by this rule (`guess_correct_pts`), which PyAV does not hand out.
+    """
+
+    def __init__(self) -> None:
+        self._last = [-math.inf, -math.inf]
+        self._faults = [0, 0]
+
+    def mend(self, frame: Any) -> None:
+        for which, time in enumerate((frame.pts, frame.dts)):
+            if time is not None:
+                self._faults[which] += time <= self._last[which]
+                self._last[which] = time
+        if frame.dts is not None and (frame.pts is None or self._faults[0] > self._faults[1]):
+            frame.pts = frame.dts
 
 
 class _Source:

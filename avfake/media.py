@@ -186,16 +186,19 @@ class Clip:
         if not self.has_picture:
             return
         first, count = 0.0, 0
+        seen = late = 0
         held: HeldFrame | None = None
         for frame in self._frames("video"):
             time = self._time(frame)
             if time is None:
                 continue
+            seen += 1
             if held is None:
                 first, held = time, HeldFrame(frame, time)
                 continue
-            if time <= held.time:
-                continue  # a clock that runs back: keep the picture that came first
+            if time <= held.time:  # a clock that runs back: keep the picture that came first
+                late += 1
+                continue
             if time > self._end or time - first > self._limits.seconds:
                 self._warn("truncated")
                 break
@@ -211,7 +214,8 @@ class Clip:
         while held is not None and (now := first + count / rate) - held.time <= 0.5 / rate:
             yield held.picture(now, count % colour_every == 0)
             count += 1
-        if count / rate < 0.9 * min(self._claimed_duration(), self._end) - 0.5:
+        claimed = min(self._claimed_duration(), self._end)
+        if late > 0.1 * seen or count / rate < 0.9 * claimed - 0.5:
             self._warn("partial_decode")
 
     def _claimed_duration(self) -> float:
@@ -271,6 +275,11 @@ class Clip:
         if video is None and audio is None:
             raise AvfakeError(
                 "no_streams", f"{name} holds neither picture nor sound that can be read."
+            )
+        if container.in_tiles:
+            raise AvfakeError(
+                "no_streams",
+                f"{name} is a photo in tiles, as phones keep them: save it as a JPEG or PNG.",
             )
         if container.left_out:
             self._warn("streams_left_out")

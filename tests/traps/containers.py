@@ -26,6 +26,7 @@ from tests.traps.making import (
     overwritten,
     sample,
     trap,
+    written,
 )
 
 # Counts, lengths and notes that lie
@@ -219,6 +220,13 @@ for key, times in {
     add(partial(clock, times), "ok", name=f"clock_{key}")
 for key in ("jumps_at_once", "absurd_at_once", "absurd", "late"):
     OUTCOMES[f"clock_{key}"] |= {"error/nothing_decoded"}
+
+
+@trap("ok")
+def clock_begins_again(folder: Path) -> Path:
+    """Two films in a row, as transport streams may be joined; players show both."""
+    plain = remux(sample(folder / "clip.mp4"), folder / "clip.ts", with_sound=False).read_bytes()
+    return written(plain + plain, "clip.ts", folder)
 
 
 def edits(entries: Sequence[tuple[int, int]], folder: Path) -> Path:

@@ -18,6 +18,7 @@ from tests.clips import texture, write_clip
 from tests.traps.making import (
     OUTCOMES,
     add,
+    box,
     face,
     matroska,
     trap,
@@ -168,6 +169,47 @@ def animated(suffix: str, folder: Path) -> Path:
 
 add(partial(animated, "png"), "ok", name="still_animated_png")
 add(partial(animated, "webp"), "ok", name="still_animated_webp")
+
+
+add(partial(animated, "gif"), "ok", name="moving_gif")
+
+
+def item(code: str, payload: bytes, version: int = 0, flags: int = 0) -> bytes:
+    return box(code, struct.pack(">I", version << 24 | flags) + payload)
+
+
+@trap("error/no_streams")
+def still_in_tiles(folder: Path) -> Path:
+    """HEIF as phones write it (ISO/IEC 23008-12): a grid of 2x2 pictures; here they are JPEGs."""
+    whole = face((480, 480))[..., ::-1]
+    tiles = [whole[y : y + 240, x : x + 240] for y in (0, 240) for x in (0, 240)]
+    data = [cv2.imencode(".jpg", tile)[1].tobytes() for tile in tiles]
+    grid = struct.pack(">4B2H", 0, 0, 1, 1, 480, 480)
+    kinds = [item("infe", struct.pack(">HH4sB", i, 0, b"jpeg", 0), 2, 1) for i in range(1, 5)]
+    kinds.append(item("infe", struct.pack(">HH4sB", 5, 0, b"grid", 0), 2))
+    shapes = [item("ispe", struct.pack(">II", side, side)) for side in (240, 480)]
+    shape_of = b"".join(struct.pack(">HBB", i, 1, 2 if i == 5 else 1) for i in range(1, 6))
+    head = box("ftyp", b"heic\0\0\0\0mif1heic")
+
+    def index(start: int) -> bytes:
+        places = b""
+        for number, tile in enumerate(data, 1):
+            places += struct.pack(">HHHHII", number, 0, 0, 1, start, len(tile))
+            start += len(tile)
+        places += struct.pack(">HHHHII", 5, 1, 0, 1, 0, len(grid))
+        return item(
+            "meta",
+            item("hdlr", struct.pack(">I4s13x", 0, b"pict"))
+            + item("pitm", struct.pack(">H", 5))
+            + item("iinf", struct.pack(">H", 5) + b"".join(kinds))
+            + item("iref", box("dimg", struct.pack(">6H", 5, 4, 1, 2, 3, 4)))
+            + box("iprp", box("ipco", b"".join(shapes)) + item("ipma", b"\0\0\0\5" + shape_of))
+            + box("idat", grid)
+            + item("iloc", struct.pack(">BBH", 0x44, 0, 5) + places, 1),
+        )
+
+    start = len(head) + len(index(0)) + 8
+    return written(head + index(start) + box("mdat", b"".join(data)), "photo.heic", folder)
 
 
 @trap("ok")
