@@ -139,7 +139,10 @@ async def play_a_clip(request: Request, id: str) -> Response:
         path = None if job.preview is None else await _while_there(request, job.preview)
     if playback is None or path is None:
         raise ApiError(404, "no_media", "There is nothing to play.")
-    facts = await asyncio.to_thread(path.stat)
+    try:
+        facts = await asyncio.to_thread(path.stat)
+    except FileNotFoundError:  # it was deleted meanwhile
+        raise ApiError(404, "not_found", "There is no such prediction any more.") from None
     _check_range(request, facts.st_size)
     kind = playback.type or f"{playback.kind}/mp4"
     return FileResponse(path, media_type=kind, filename=job.upload.name, stat_result=facts)

@@ -104,7 +104,7 @@ class Guards:
     def _check_origin(self, headers: Headers, host: str) -> None:
         site = headers.get("sec-fetch-site", "none")
         origin = headers.get("origin")
-        own = origin is None or urlsplit(origin).netloc.lower() == host.lower()
+        own = origin is None or _netloc(origin) == host.lower()
         if site not in ("same-origin", "none") or not own:
             raise ApiError(403, "foreign_origin", "Other sites may not ask this server.")
 
@@ -168,6 +168,13 @@ class _Exchange:
                     await self.receive()
         except TimeoutError:
             return
+
+
+def _netloc(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # an address such as "http://["
+        return None
 
 
 def _cookie(headers: Headers) -> str:

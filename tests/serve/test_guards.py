@@ -61,6 +61,7 @@ def test_names_that_were_allowed_are_answered(tmp_path: Path) -> None:
         {"Origin": "null"},
         {"Origin": "http://localhost:1"},  # another server of this machine
         {"Origin": "http://127.0.0.1.evil.example"},
+        {"Origin": "http://["},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
     ],
