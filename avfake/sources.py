@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import glob
+import io
 import json
 import logging
 import os
@@ -44,7 +45,9 @@ _PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
 _MOST_LABELS = 256 << 20  # bytes of a metadata.json: DFDC's largest has half a megabyte
 _DENSEST = 100  # clips are packed already: a member that unpacks into so much more is a bomb
 _SMALL = 256 << 20  # bytes that any member may unpack into
+_MOST_LISTED = 64 << 20  # bytes of a zip's list of members, which take up to 0.7 GB of memory
 _OPEN_ZIPS = 8  # at a time; to open one again is to read its list of members again
+_OPEN_MEMBERS = 500_000  # that all zips but the newest may have together to be held open
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +122,7 @@ class Files:
     def close(self) -> None:
         """Close the archives and delete what was unpacked. Safe to call twice."""
         while self._archives:
-            self._archives.popitem()[1].zip.close()
+            self._archives.popitem()[1].close()
         self._open.close()
 
     def __iter__(self) -> Iterator[Video]:
@@ -207,28 +210,52 @@ class Files:
         if path not in self._archives:
             if size_of(path) is None:
                 raise AvfakeError("not_readable", f"{path} is no zip: it is no regular file.")
-            if len(self._archives) >= _OPEN_ZIPS:
-                self._archives.popitem(last=False)[1].zip.close()
+            while len(self._archives) >= _OPEN_ZIPS or self._listed() > _OPEN_MEMBERS:
+                self._archives.popitem(last=False)[1].close()
             try:
-                archive = zipfile.ZipFile(path)
+                self._archives[path] = _Archive(path)
             except _ZIP_FAULTS as error:
                 raise AvfakeError("not_readable", f"{path} is no zip: {error}.") from None
-            members = {_member_name(member): member for member in archive.infolist()}
-            self._archives[path] = _Archive(archive, members)
         self._archives.move_to_end(path)
         return self._archives[path]
 
+    def _listed(self) -> int:
+        return sum(len(archive.zip.infolist()) for archive in self._archives.values())
 
-@dataclass(frozen=True)
+
 class _Archive:
-    zip: zipfile.ZipFile
-    members: dict[str, zipfile.ZipInfo]
+    """A zip that is held open, and its members by their names.
+
+    Raises AvfakeError `file_too_large` where it lists more than _MOST_LISTED.
+    """
+
+    def __init__(self, path: str) -> None:
+        with ExitStack() as opened:
+            file = opened.enter_context(_Bounded(io.FileIO(path)))
+            self.zip = opened.enter_context(zipfile.ZipFile(file))
+            self.members = {_member_name(member): member for member in self.zip.infolist()}
+            self._opened = opened.pop_all()
+
+    def close(self) -> None:
+        self._opened.close()
+
+
+class _Bounded(io.BufferedReader):
+    """A zip's bytes. Of these, `zipfile` asks for the whole list of members at once, and for
+    nothing else that is large."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > _MOST_LISTED:
+            text = f"{self.name} lists too many members: more than {_MOST_LISTED >> 20} MB of them."
+            raise AvfakeError("file_too_large", text)
+        return super().read(size)
 
 
 class Sources(Files):
     """Files that are asked for by their names; what cannot be listed is left out.
 
-    Raises AvfakeError `not_readable` where a zip that was given is none.
+    Raises AvfakeError `not_readable` where a zip that was given is none, `file_too_large` where it
+    lists too many members.
     """
 
     def __init__(self, sources: Sequence[str | os.PathLike[str]]) -> None:

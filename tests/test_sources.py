@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import struct
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+import avfake.sources
 from avfake.scratch import scratch
 from avfake.sources import Files, Sources
 from avfake.types import AvfakeError
@@ -313,6 +315,50 @@ def test_few_of_many_zips_are_open_at_a_time(tmp_path: Path) -> None:
             files.release(unpacked)
         held = [file.path for file in psutil.Process().open_files()]
         assert 0 < sum(name.endswith(".zip") for name in held) <= 8
+
+
+def listing(path: Path, count: int, empty: int = 0) -> Path:
+    """A zip that lists so many members, none of which it holds, behind so many zeros, which it says
+    are of the list."""
+    with path.open("wb") as file:
+        file.truncate(empty)  # a hole, which takes no room
+        file.seek(empty)
+        for number in range(count):
+            name = b"%d" % number
+            facts = b"PK\1\2", 20, 20, 0, 0, 0, 33, 0, 0, 0, len(name), 0, 0, 0, 0, 0, 0
+            file.write(struct.pack("<4s6H3L5H2L", *facts) + name)
+        size = file.tell()
+        file.write(struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count, size, 0))
+        file.write(struct.pack("<4sLQL", b"PK\6\7", 0, size, 1))
+        file.write(struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, *[0xFFFF] * 2, *[0xFFFFFFFF] * 2, 0))
+    return path
+
+
+def test_a_zip_may_not_list_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it does, or says so of what is no list at all."""
+    monkeypatch.setattr(avfake.sources, "_MOST_LISTED", 100_000)
+    few, many = listing(tmp_path / "few.zip", 1000), listing(tmp_path / "many.zip", 3000)
+    lying = listing(tmp_path / "lying.zip", 1, empty=8 << 30)
+    with Files([few, many, lying]) as files:
+        listed = list(files)
+        assert [video.shown for video in listed[:-2]] == [f"{few}/{n}" for n in range(1000)]
+        for path, video in zip((many, lying), listed[-2:], strict=True):
+            assert (video.path, video.fault and video.fault.reason) == (str(path), "file_too_large")
+            assert str(video.fault) == f"{path} lists too many members: more than 0 MB of them."
+        held = [file.path for file in psutil.Process().open_files()]
+        assert [name for name in held if name.endswith(".zip")] == [str(few)]
+
+
+def test_zips_that_list_much_are_not_held_open_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(avfake.sources, "_OPEN_MEMBERS", 25)
+    for number in range(6):
+        listing(tmp_path / f"{number}.zip", 10)
+    with Files([tmp_path / "*.zip"]) as files:
+        assert len(list(files)) == 60
+        held = [file.path for file in psutil.Process().open_files()]
+        assert sum(name.endswith(".zip") for name in held) == 3
 
 
 def test_sizes_as_they_are_now(tmp_path: Path) -> None:
