@@ -29,6 +29,7 @@ _SETTINGS = {
     "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False, "verify_trust": False},
     "core": {"allowed_network_hosts": []},
 }
+_MISSHAPEN = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _TEXT = 200  # characters of any one text that are kept
 _MOST = 20  # actions and problems that are kept
 _MADE = {
@@ -138,7 +139,7 @@ def reader() -> Callable[[tuple[str, int]], Credentials]:
                 return credentials_of(json.loads(reader.json()))
             except C2paError as error:
                 return _refused(error)
-            except (ValueError, RecursionError, TypeError) as error:
+            except _MISSHAPEN as error:
                 return unreadable(f"its manifest is not what it should be ({error})")
 
     return read
@@ -147,7 +148,7 @@ def reader() -> Callable[[tuple[str, int]], Credentials]:
 def credentials_of(store: Mapping[str, Any]) -> Credentials:
     """What c2pa's JSON says, checked as far as its shape goes.
 
-    Raises ValueError or TypeError where it is not what c2pa promises.
+    Raises one of _MISSHAPEN where it is not what c2pa promises.
     """
     manifest = store["manifests"][store["active_manifest"]]
     signature = _mapping(manifest.get("signature_info"))

@@ -12,13 +12,14 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from avfake import credentials
-from avfake.credentials import Action, credentials_of, read_credentials
+from avfake.credentials import Action, credentials_of, read_credentials, reader
 from tests.clips import grey_frames, write_clip
 from tests.signing import AI, sign
 
@@ -201,6 +202,21 @@ def test_many_actions_are_cut() -> None:
 )
 def test_odd_shapes_are_no_fault(manifest: dict[str, Any]) -> None:
     assert credentials_of(store(**manifest)).status == "valid"
+
+
+@pytest.mark.parametrize(
+    "found",
+    ["{}", "[]", "null", "not JSON", '{"manifests": {"a": null}, "active_manifest": "a"}'],
+)
+def test_a_store_of_another_shape_is_told_in_a_sentence(
+    plain: Path, monkeypatch: pytest.MonkeyPatch, found: str
+) -> None:
+    c2pa = pytest.importorskip("c2pa")
+    answer = SimpleNamespace(json=lambda: found)
+    monkeypatch.setattr(c2pa.Reader, "try_create", lambda *_, **__: answer)
+    told = reader()((str(plain), 1 << 20))
+    assert told.status == "unreadable"
+    assert told.message.endswith(".")
 
 
 def test_a_state_that_is_unknown_does_not_hold() -> None:
