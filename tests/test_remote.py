@@ -231,6 +231,21 @@ def test_protocols_that_cannot_be_named_are_told(text: str) -> None:
     assert protocols(" HTTPS, memory") == ("https", "memory")
 
 
+def test_a_protocol_that_cannot_be_had_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(AvfakeError, match="pip install gcsfs") as error:
+        protocols("gs")
+    assert error.value.reason == "needs_extra"
+
+    def fail(name: str) -> None:
+        raise ValueError("Must provide an account name")
+
+    monkeypatch.setattr(fsspec, "filesystem", fail)
+    with pytest.raises(AvfakeError, match="az cannot begin: Must provide") as error:
+        protocols("az")
+    assert error.value.reason == "usage"
+
+
 def test_batch_takes_addresses_as_inputs_and_in_lists(
     server: str,
     tmp_path: Path,
