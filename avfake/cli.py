@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from avfake import __version__
 from avfake.cli_batch import add_batch
-from avfake.cli_common import add_face_model
-from avfake.cli_limits import add_limits, limits_of
+from avfake.cli_predict import add_predict
 from avfake.cli_report import add_report
 from avfake.cli_serve import add_serve
 from avfake.cli_submit import add_submit
@@ -33,16 +32,6 @@ DESCRIPTION = """\
 How likely is this video a deepfake? avfake looks at the faces, listens to the voice and checks
 whether the lips fit the sound, and gives one calibrated probability with the reasons behind it.
 Everything runs on this machine; nothing is sent anywhere."""
-PREDICT_NOTES = """\
-examples:
-  avfake predict clip.mp4                    a verdict, with each branch second by second
-  avfake predict *.mp4 --json > out.jsonl    one JSON object a line
-  avfake predict voice.wav portrait.jpg      sound files and still images work too
-
-exit status: 0 all files were judged, 1 some were not (each says why), 2 wrong usage
-
-A probability is no proof: treat "likely fake" as a reason to look closer. It is what
-holds where every second clip is a fake; where fakes are rarer, so is the truth of an alarm."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,41 +53,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    return status
-
-
-def _predict(options: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.text import Text
-
-    from avfake.detector import Detector
-    from avfake.report import render
-
-    if options.video:
-        if len(options.paths) > 1:
-            raise AvfakeError("usage", "--video marks one clip: give one FILE.")
-        from avfake.markup import check_target
-
-        check_target(options.video)
-    detector = Detector.from_pretrained(
-        options.bundle, options.face_model, options.threads, limits_of(options)
-    )
-    console = Console(highlight=False)
-    status = 0
-    waiting = Console(stderr=True)  # a spinner, where somebody is watching
-    for path in options.paths:
-        with waiting.status(Text(f"looking at {visible(path)}")):
-            prediction = detector.predict(path)
-        if prediction.status != "ok":
-            status = 1
-        if options.json:
-            print(json.dumps(prediction.to_dict()), flush=True)
-        else:
-            console.print(render(prediction), soft_wrap=True)
-        if options.video and prediction.media is not None:
-            from avfake.markup import write_marked_video
-
-            write_marked_video(prediction, options.video)
     return status
 
 
@@ -162,13 +116,6 @@ def _facts(bundle: Bundle, shipped: list[str]) -> dict[str, Any]:
     }
 
 
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError("a count of cores is 0 or more")
-    return value
-
-
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("avfake", description=DESCRIPTION, formatter_class=raw)
@@ -185,31 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--json", action="store_true", help="print JSON instead of text")
     common.add_argument("--verbose", action="store_true", help="log what happens, to stderr")
 
-    predict = commands.add_parser(
-        "predict",
-        parents=[common],
-        help="score videos, sound files or still images",
-        description="Score videos, sound files or still images.",
-        epilog=PREDICT_NOTES,
-        formatter_class=raw,
-    )
-    predict.add_argument("paths", nargs="+", metavar="FILE", help="what to score")
-    add_face_model(predict)
-    predict.add_argument(
-        "--threads",
-        type=_count,
-        default=0,
-        metavar="N",
-        help="cores for the networks (default: all)",
-    )
-    predict.add_argument(
-        "--video",
-        metavar="OUT.mp4",
-        help="also write the clip with its faces marked (one FILE only; extra 'report')",
-    )
-    add_limits(predict)
-    predict.set_defaults(run=_predict)
-
+    add_predict(commands, common)
     add_batch(commands, common)
     add_report(commands, common)
     add_submit(commands, common)

@@ -15,13 +15,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from avfake.limits import DEFAULT_LIMITS, Limits
 from avfake.process import FAULTS, WATCH_EVERY, Fault, Worker
 from avfake.types import Prediction
 
-__all__ = ["FAULTS", "Job", "Judge", "Models", "cores", "judge_each"]
+if TYPE_CHECKING:
+    from avfake.detector import Detector
+
+__all__ = ["FAULTS", "Job", "Judge", "Models", "cores", "faulted", "judge_each"]
 
 Pathlike = str | os.PathLike[str]
 
@@ -54,7 +57,7 @@ class Models:
     threads: int = 0
     limits: Limits = DEFAULT_LIMITS
 
-    def __call__(self) -> Judge:
+    def __call__(self) -> Detector:
         from avfake.detector import Detector
 
         return Detector.from_pretrained(self.bundle, self.face_model, self.threads, self.limits)
@@ -98,6 +101,13 @@ def judge_each(
             desk.worker.stop()
 
 
+def faulted(path: Pathlike, fault: Fault, attempts: int = 1) -> Prediction:
+    """The answer for a file that its worker was lost of, the last time of `attempts`."""
+    path = Path(path)
+    times = {1: "", 2: ", twice"}.get(attempts, f", {attempts} times")
+    return Prediction(str(path), "error", fault.reason, f"{path.name} {fault}{times}.")
+
+
 def cores() -> int:
     """Processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -131,7 +141,7 @@ class _Desk:
                 self._attempt += 1
                 self._send(job)
                 return None
-            prediction = _error(job, fault, self._attempt)
+            prediction = faulted(job.path, fault, self._attempt)
         else:
             if self._attempt > 1:
                 prediction = replace(prediction, warnings=(*prediction.warnings, "retried"))
@@ -147,9 +157,3 @@ def _judging(
 ) -> Callable[[tuple[str, float | None]], Prediction]:
     judge = load()
     return lambda what: judge.predict(*what)
-
-
-def _error(job: Job, fault: Fault, attempts: int) -> Prediction:
-    path = Path(job.path)
-    times = {1: "", 2: ", twice"}.get(attempts, f", {attempts} times")
-    return Prediction(str(path), "error", fault.reason, f"{path.name} {fault}{times}.")

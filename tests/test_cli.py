@@ -254,7 +254,7 @@ def interrupted(start: str, folder: Path, *arguments: str) -> subprocess.Complet
     [
         "argparse",  # of Python's own, for the options
         "numpy",  # before the options are read
-        "webrtcvad",  # after that, by the command itself; it makes a NameError of an interruption
+        "psutil",  # after that, by the command itself
     ],
 )
 def test_ctrl_c_while_modules_are_imported_leaves_no_trace(
@@ -293,7 +293,7 @@ def test_ctrl_c_once_all_is_said_leaves_no_trace(start: str, tmp_path: Path) -> 
 
 def test_ctrl_c_that_is_to_be_ignored_is(tmp_path: Path) -> None:
     """As a shell has it for what it starts in the background."""
-    (tmp_path / "webrtcvad.py").write_text(f"{INTERRUPT}\nprint('went on')\nos._exit(66)\n")
+    (tmp_path / "psutil.py").write_text(f"{INTERRUPT}\nprint('went on')\nos._exit(66)\n")
     command = [sys.executable, "-m", "avfake", "predict", "nobody.mp4"]
     done = subprocess.run(
         command,
