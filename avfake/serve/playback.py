@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import av
-import av.error
 import cv2
 import numpy as np
 
@@ -52,7 +51,7 @@ def playback_of(path: Path, info: MediaInfo) -> Playback | None:
         file.seek(0)
         try:
             return Playback(kind, _playable(file, head, kind))
-        except (av.error.FFmpegError, UnicodeDecodeError, ValueError) as error:
+        except Exception as error:  # whatever it is, the answer does not depend on it
             log.debug("%s: %s", path, error)
             return None
 
@@ -63,6 +62,8 @@ def _playable(file: object, head: bytes, kind: str) -> str | None:
     with av.open(file, options=options, metadata_errors="replace") as container:
         video = next(iter(container.streams.video), None) if kind == "video" else None
         audio = next(iter(container.streams.audio), None)
+        if any(s is not None and s.codec_context is None for s in (video, audio)):
+            return None  # what is judged is another stream, or the preview is silent
         formats = set(container.format.name.split(","))
         picture = None if video is None else video.codec_context.name
         sound = None if audio is None else audio.codec_context.name

@@ -13,6 +13,7 @@ from avfake.media import Clip
 from avfake.serve.playback import PREVIEW_SIDE, Playback, playback_of, write_preview
 from avfake.types import SAMPLE_RATE
 from tests.clips import write_clip
+from tests.traps import TRAPS
 
 TONE = 0.3 * np.sin(2 * np.pi * 440 * np.arange(SAMPLE_RATE) / SAMPLE_RATE).astype(np.float32)
 
@@ -71,6 +72,20 @@ def test_which_sounds_browsers_play(
     rate = 48_000 if codec == "libopus" else SAMPLE_RATE
     path = write_clip(tmp_path / name, sound=TONE, sound_rate=rate, audio_codec=codec)
     assert playback(path) == Playback("audio", kind)
+
+
+@pytest.mark.parametrize("what", ["sound", "picture"])
+def test_streams_that_no_decoder_knows_are_left_to_the_preview(tmp_path: Path, what: str) -> None:
+    kind = "video" if what == "sound" else "audio"
+    path = TRAPS[f"codec_of_{what}_unknown"](tmp_path)
+    found = playback(path)
+    assert found is not None
+    assert found.kind == kind
+    if what == "sound":
+        assert found.type is None
+        write_preview(path, tmp_path / "preview.mp4")
+        with Clip(tmp_path / "preview.mp4") as clip:
+            assert (clip.has_picture, clip.has_sound) == (True, False)
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "bmp"])
