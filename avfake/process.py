@@ -177,7 +177,7 @@ class _Child:
         self.process = context.Process(
             target=_serve, args=(setup, telling, theirs, printed, level), daemon=True
         )
-        with _safe_path():
+        with _safe_path(), _undisturbed():
             self.process.start()
         theirs.close()  # so that the pipes end when the process does
         printed.close()
@@ -271,6 +271,20 @@ def _safe_path() -> Iterator[None]:
                 os.environ["PYTHONSAFEPATH"] = before
 
 
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Processes that start meanwhile do not hear of Ctrl-C, which a terminal sends to all processes
+    of a command: they inherit that it waits, until `_serve` has it ignored."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _death(code: int | None) -> Fault:
     if code is None:
         return Fault("worker_crashed", "cut its worker off")
@@ -293,6 +307,8 @@ def _serve(
 ) -> None:
     """The process's life: items in, answers out."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it ends it
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _redirect(printed, level)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     try:

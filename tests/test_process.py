@@ -194,6 +194,28 @@ def test_a_worker_imports_nothing_from_the_folder_it_was_started_in(
     assert "PYTHONSAFEPATH" not in os.environ
 
 
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Windows has no such masks")
+def test_ctrl_c_while_a_process_starts_is_not_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A terminal sends it to all processes of a command, whether they have begun or not."""
+    marker = tmp_path / "interrupted"
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import os, signal; os.kill(os.getpid(), signal.SIGINT); open({str(marker)!r}, 'w')"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    # As a terminal has it; what runs the tests in the background may have it ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    worker: Worker[str, Any] = Worker(acting, MEMORY)
+    try:
+        assert worker.call("a", 60)[0] == "a"
+    finally:
+        worker.stop()
+        signal.signal(signal.SIGINT, before)
+    assert marker.exists()
+    assert capfd.readouterr().err == ""
+
+
 def test_a_setup_that_fails_is_told_and_so_is_one_that_dies() -> None:
     for setup, reason in ((damaged, "bundle_damaged"), (partial(os._exit, 4), "no_worker")):
         worker: Worker[str, Any] = Worker(setup)
