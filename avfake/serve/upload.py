@@ -38,7 +38,7 @@ _SUFFIXES = frozenset(
     f".{ending}"
     for ending in (
         *("3g2", "3gp", "asf", "avi", "flv", "ivf", "m2ts", "m4v", "mj2", "mkv", "mov", "mp4"),
-        *("mpeg", "mpg", "mts", "ogv", "ts", "webm", "wmv"),
+        *("gif", "mpeg", "mpg", "mts", "ogv", "ts", "webm", "wmv"),
         *("aac", "aif", "aiff", "amr", "flac", "m4a", "mp2", "mp3", "oga", "ogg", "opus", "w64"),
         *("wav", "wma", "bmp", "jpeg", "jpg", "png", "webp"),
     )
