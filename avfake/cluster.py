@@ -36,7 +36,7 @@ from avfake import __version__
 from avfake.limits import DEFAULT_LIMITS
 from avfake.scratch import locked
 from avfake.types import AvfakeError, Prediction
-from avfake.workers import Job, Judge, judge_each
+from avfake.workers import Job, Judge, judge_each, name_of
 
 LOSSES = 3
 """How many actors may be lost over one item, or in a row before one is ready."""
@@ -84,7 +84,7 @@ def judge_on_cluster(
     for job, answer in spread(jobs, setup, workers, address, tell, longest):
         path = os.fspath(job.path)
         if isinstance(answer, Lost):
-            text = f"{Path(path).name} lost its worker on the cluster {LOSSES} times."
+            text = f"{name_of(path)} lost its worker on the cluster {LOSSES} times."
             answer = Prediction(path, "error", "worker_lost", text)
         yield job, replace(answer, path=path)
 

@@ -28,7 +28,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from avfake.types import AvfakeError, Prediction
-from avfake.workers import Judge
+from avfake.workers import Judge, name_of
 
 PROTOCOLS = ("https", "http", "s3", "gs", "az", "file", "memory")
 """What can be named. fsspec knows more, of which some open what a URL hides in another."""
@@ -91,7 +91,7 @@ class _Fetcher:
         if _protocol(path) not in self._systems:
             return self._judge.predict(path, longest)
         if _protocol(path) == "file":
-            local = unquote(_location(path))
+            local = unquote("/" + path.partition("://")[2].partition("/")[2])
             return replace(self._judge.predict(local, longest), path=path)
         name = _name(path)
         with tempfile.TemporaryFile() as file:
@@ -143,19 +143,9 @@ def _protocol(path: str) -> str:
     return found[1].lower() if found else ""
 
 
-def _location(url: str) -> str:
-    """Where it lies on its server, or in its bucket: without a user's name, and without what stands
-    behind a question mark, either of which may be secret."""
-    _, _, rest = url.partition("://")
-    _, _, location = rest.partition("?")[0].partition("/")
-    if _protocol(url) in _HTTP:
-        location = unquote(location.partition("#")[0])
-    return f"/{location}"
-
-
 def _name(url: str) -> str:
     """The last part of an address."""
-    return _location(url).rsplit("/", 1)[-1] or "The address"
+    return unquote(name_of(url)) if _protocol(url) in _HTTP else name_of(url)
 
 
 def _filesystem(protocol: str, allowed: tuple[str, ...] = ()) -> Any:

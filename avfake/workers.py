@@ -24,7 +24,7 @@ from avfake.types import Prediction
 if TYPE_CHECKING:
     from avfake.detector import Detector
 
-__all__ = ["FAULTS", "Job", "Judge", "Models", "cores", "faulted", "judge_each"]
+__all__ = ["FAULTS", "Job", "Judge", "Models", "cores", "faulted", "judge_each", "name_of"]
 
 Pathlike = str | os.PathLike[str]
 
@@ -103,9 +103,19 @@ def judge_each(
 
 def faulted(path: Pathlike, fault: Fault, attempts: int = 1) -> Prediction:
     """The answer for a file that its worker was lost of, the last time of `attempts`."""
-    path = Path(path)
     times = {1: "", 2: ", twice"}.get(attempts, f", {attempts} times")
-    return Prediction(str(path), "error", fault.reason, f"{path.name} {fault}{times}.")
+    text = f"{name_of(path)} {fault}{times}."
+    return Prediction(os.fspath(path), "error", fault.reason, text)
+
+
+def name_of(path: Pathlike) -> str:
+    """What messages call a file: the last part of its path. Of an address without a user's name and
+    what stands behind a question mark: either may be secret."""
+    text = os.fspath(path)
+    _, address, rest = text.partition("://")
+    if address:
+        text = rest.partition("?")[0].partition("/")[2] or "The address"
+    return Path(text).name
 
 
 def cores() -> int:

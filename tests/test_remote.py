@@ -205,9 +205,10 @@ def test_addresses_within_addresses_are_refused(server: str) -> None:
 def test_a_killed_worker_leaves_nothing(server: str, scratch: Path) -> None:
     """Neither one that is stopped for its time-out nor one that is killed with its parent."""
     load = Fetching(Reader, ("http",), 10 * LENGTH)
-    slow = f"http://{server}/slow.mp4"
-    (answer,) = judge_each([Job(slow, timeout=1.0)], load, 1)
-    assert answer[1].reason == "timeout"
+    slow = f"http://user:secret@{server}/slow.mp4?signature=secret"
+    ((_, answer),) = judge_each([Job(slow, timeout=1.0)], load, 1)
+    told = answer.path, answer.reason, answer.message
+    assert told == (slow, "timeout", "slow.mp4 took more than 1 s.")
     code = (
         "import os\nfrom tests.test_remote import Fetching, Reader\n"
         "print(os.getpid(), flush=True)\n"
