@@ -60,6 +60,7 @@ CLIPS: dict[str, tuple[str, str | None, str | None]] = {
     "mp3": ("mp3", None, "libmp3lame"),
     "ogg": ("ogg", None, "libopus"),
     "m4a": ("m4a", None, "aac"),
+    "gif": ("gif", "gif", None),
 }
 OPTIONS = {
     "fragments": {"movflags": "+frag_keyframe+empty_moov+default_base_moof"},
@@ -125,7 +126,7 @@ def _write(
             video = out.add_stream(video_codec, rate=25, options=CODER.get(video_codec, {}))
             video.height, video.width = SHAPE
             video.codec_context.thread_count = 1  # the same file on every machine, busy or not
-            video.pix_fmt = {"prores": "yuv422p10le", "mjpeg": "yuvj420p"}.get(
+            video.pix_fmt = {"prores": "yuv422p10le", "mjpeg": "yuvj420p", "gif": "rgb8"}.get(
                 video_codec, "yuv420p"
             )
         if audio_codec is not None:
