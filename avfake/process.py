@@ -30,6 +30,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
@@ -273,16 +274,30 @@ def _safe_path() -> Iterator[None]:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Processes that start meanwhile do not hear of Ctrl-C, which a terminal sends to all processes
-    of a command: they inherit that it waits, until `_serve` has it ignored."""
+    """Ctrl-C, which a terminal sends to all processes of a command, waits until this is over: a
+    process half started would leave a trace.
+
+    Those that start meanwhile inherit that it is blocked, until `_serve` has it ignored. This one
+    holds it back by a handler, for libraries' threads may take it that do not block it.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    resource_tracker.ensure_running()  # when that is started, it lets Ctrl-C through again
+    came: list[int] = []
+    handler = signal.getsignal(signal.SIGINT)
+    mine = handler is not None and threading.current_thread() is threading.main_thread()
+    if mine:
+        signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        if mine:
+            signal.signal(signal.SIGINT, handler)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _death(code: int | None) -> Fault:

@@ -194,26 +194,35 @@ def test_a_worker_imports_nothing_from_the_folder_it_was_started_in(
     assert "PYTHONSAFEPATH" not in os.environ
 
 
+CALL = """
+from avfake.process import Worker
+from tests.test_process import acting
+
+worker = Worker(acting)
+print(worker.call("a", 60)[0])
+worker.stop()
+"""
+HASTY = """
+import os, signal, sys
+if "spawn_main" in "".join(sys.orig_argv):
+    os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Windows has no such masks")
-def test_ctrl_c_while_a_process_starts_is_not_for_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_ctrl_c_while_a_process_starts_is_not_for_it(repository: Path, tmp_path: Path) -> None:
     """A terminal sends it to all processes of a command, whether they have begun or not."""
-    marker = tmp_path / "interrupted"
-    (tmp_path / "sitecustomize.py").write_text(
-        f"import os, signal; os.kill(os.getpid(), signal.SIGINT); open({str(marker)!r}, 'w')"
+    (tmp_path / "sitecustomize.py").write_text(HASTY)
+    done = subprocess.run(
+        [sys.executable, "-c", CALL],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join((str(tmp_path), str(repository)))},
+        # What runs the tests in the background may have them ignore it, and all that they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        timeout=120,
     )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    # As a terminal has it; what runs the tests in the background may have it ignored.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    worker: Worker[str, Any] = Worker(acting, MEMORY)
-    try:
-        assert worker.call("a", 60)[0] == "a"
-    finally:
-        worker.stop()
-        signal.signal(signal.SIGINT, before)
-    assert marker.exists()
-    assert capfd.readouterr().err == ""
+    assert (done.returncode, done.stdout, done.stderr) == (0, "a\n", "")
 
 
 def test_a_setup_that_fails_is_told_and_so_is_one_that_dies() -> None:
