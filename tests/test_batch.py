@@ -257,7 +257,7 @@ def test_scores_depend_on_nothing_but_the_file(tmp_path: Path, small_clips: list
     for workers, order in enumerate(orders, 1):
         out = tmp_path / f"{workers}.jsonl"
         engine = partial(judge_each, load=Models(threads=1), workers=workers)
-        batch([Path(path) for path in order], out, engine)
+        batch([Path(path) for path in order], out, engine, timeout=600.0)
         seen.append(rows(out))
     assert seen[0] == seen[1] == seen[2]
     (alone,) = [path for path in small_clips if "talks" in path]
@@ -265,6 +265,7 @@ def test_scores_depend_on_nothing_but_the_file(tmp_path: Path, small_clips: list
         [Path(alone)],
         tmp_path / "alone.jsonl",
         partial(judge_each, load=Models(threads=1), workers=1),
+        timeout=600.0,
     )
     assert rows(tmp_path / "alone.jsonl")[alone] == seen[0][alone]
     assert [row["status"] for _, row in sorted(seen[0].items())].count("ok") == 3
