@@ -45,7 +45,8 @@ class Container:
     `file`: as `open_regular` gives it. `video`, `audio`: PyAV streams, or None, valid until the
     next `frames` begins; `left_out`: whether there are more of either; `in_tiles`: whether its
     pictures are pieces of a photo (HEIC), each a stream and none the photo; `faults`: packets and
-    frames that were lost in the last run of `frames`.
+    frames that were lost in the last run of `frames`; `clock`: runs within `with`, for whoever
+    makes more of a frame.
 
     Raises AvfakeError `not_media` or `decode_too_slow`.
     """
@@ -53,8 +54,8 @@ class Container:
     def __init__(self, file: Any, name: str, limits: Limits) -> None:
         self._name = name
         self._limits = limits
-        self._clock = _Clock(limits.decode_seconds, name)
-        self._source = _Source(file, self._clock)
+        self.clock = _Clock(limits.decode_seconds, name)
+        self._source = _Source(file, self.clock)
         self._opened: Any = None
         self.faults = 0
         self.open()
@@ -69,7 +70,7 @@ class Container:
             **self._decoder_options(),
         }
         try:
-            with self._clock:
+            with self.clock:
                 self._opened = av.open(self._source, options=options, metadata_errors="replace")
         except (av.error.FFmpegError, UnicodeDecodeError, ValueError) as error:
             self._source.check(self._name)
@@ -129,7 +130,7 @@ class Container:
         order = _Order()
         while True:
             try:
-                with self._clock:
+                with self.clock:
                     packet = next(packets)
             except StopIteration:
                 break
@@ -140,7 +141,7 @@ class Container:
             if packet.has_sidedata("encryption_info"):
                 raise self._encrypted()
             try:
-                with self._clock:
+                with self.clock:
                     frames = packet.decode()
             except (av.error.FFmpegError, ValueError) as error:
                 if kind == "video":

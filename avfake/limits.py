@@ -17,12 +17,12 @@ class Limits:
     `pixels`: of one picture, width times height; a file with a larger one is an error `too_large`,
     and none of more than twice as many is decoded. `seconds`: of the clip, on its own clock; a
     longer one is judged by its beginning, with the warning `truncated`. `bytes`: of the file; a
-    larger one is an error `file_too_large`, without being read. `decode_seconds`: spent in opening
-    and decoding, however many stages run beside it; a file that takes longer is an error
-    `decode_too_slow` and never a shortened look, so that no score depends on how fast a machine is.
-    `memory`: resident bytes of a worker process, kept by its supervisor (`avfake.workers`): a file
-    that makes its worker grow beyond them is an error `out_of_memory`. Within one process nobody
-    keeps that last one.
+    larger one is an error `file_too_large`, without being read. `decode_seconds`: spent in
+    opening, decoding and converting, however many stages run beside it; a file that takes longer is
+    an error `decode_too_slow` and never a shortened look, so that no score depends on how fast a
+    machine is. `memory`: resident bytes of a worker process, kept by its supervisor
+    (`avfake.workers`): a file that makes its worker grow beyond them is an error `out_of_memory`.
+    Within one process nobody keeps that last one.
     """
 
     pixels: int = 40_000_000

@@ -208,15 +208,20 @@ class Clip:
                     self._warn("gap")
                     count = int(np.ceil((time - first) * rate))
                     break
-                yield held.picture(now, count % colour_every == 0)
+                yield self._picture(held, now, count % colour_every == 0)
                 count += 1
             held = HeldFrame(frame, time)
         while held is not None and (now := first + count / rate) - held.time <= 0.5 / rate:
-            yield held.picture(now, count % colour_every == 0)
+            yield self._picture(held, now, count % colour_every == 0)
             count += 1
         claimed = min(self._claimed_duration(), self._end)
         if late > 0.1 * seen or count / rate < 0.9 * claimed - 0.5:
             self._warn("partial_decode")
+
+    def _picture(self, held: HeldFrame, time: float, colour: bool) -> Picture:
+        assert self._container is not None
+        with self._container.clock:  # of large pictures, this takes longer than decoding
+            return held.picture(time, colour)
 
     def _claimed_duration(self) -> float:
         """Seconds that the picture should last; 0 where nothing says."""

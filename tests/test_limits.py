@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import avfake.container
+import avfake.media
 from avfake.bundle import Bundle
 from avfake.cli import main
 from avfake.detector import Detector
@@ -127,6 +128,21 @@ def test_only_decoding_counts_not_what_others_do_with_the_pictures(
         for _ in clip.pictures(10):
             watch.now += 10.0
         assert clip.warnings == []
+
+
+def test_making_pictures_of_frames_counts_as_decoding(
+    clip_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = Watch(0.0)
+    monkeypatch.setattr("avfake.container.perf_counter", watch)
+    whole = avfake.media.HeldFrame.picture
+
+    def slow(*arguments: Any) -> Any:
+        watch.now += 0.3
+        return whole(*arguments)
+
+    monkeypatch.setattr(avfake.media.HeldFrame, "picture", slow)
+    assert reason_of(clip_path, Limits(decode_seconds=1.0)) == "decode_too_slow"
 
 
 class Slow(io.BytesIO):
