@@ -8,6 +8,12 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from avfake.types import Prediction
+
+if TYPE_CHECKING:
+    from avfake.detector import Detector
 
 
 def add_face_model(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +23,24 @@ def add_face_model(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.onnx|dlib",
         help="find faces with this YuNet model, or dlib, instead of the bundle's own finder",
     )
+
+
+def add_timeout(parser: argparse.ArgumentParser) -> None:
+    """Add the option that bounds how long a command is at one file."""
+    parser.add_argument(
+        "--timeout",
+        type=duration,
+        default=3600.0,
+        metavar="1h",
+        help="time for one file (default: 1h)",
+    )
+
+
+def mark(prediction: Prediction, out: str, detector: Detector) -> None:
+    """Write the marked-up clip, as a task for `avfake.isolation`."""
+    from avfake.markup import write_marked_video
+
+    write_marked_video(prediction, out, detector.limits)
 
 
 class Teller:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from avfake.cli_common import add_face_model, duration
+from avfake.cli_common import add_face_model, add_timeout, mark
 from avfake.cli_limits import add_limits, limits_of
-from avfake.types import AvfakeError, Prediction, Progress
-
-if TYPE_CHECKING:
-    from avfake.detector import Detector
+from avfake.types import AvfakeError, Progress
 
 NOTES = """\
 examples:
@@ -45,13 +42,7 @@ def add_predict(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="N",
         help="cores for the networks (default: all)",
     )
-    predict.add_argument(
-        "--timeout",
-        type=duration,
-        default=3600.0,
-        metavar="1h",
-        help="time for one file (default: 1h)",
-    )
+    add_timeout(predict)
     predict.add_argument(
         "--video",
         metavar="OUT.mp4",
@@ -97,14 +88,8 @@ def _predict(options: argparse.Namespace) -> int:
             else:
                 console.print(render(prediction), soft_wrap=True)
             if options.video and prediction.media is not None:
-                detector.ask(partial(_mark, prediction, options.video), path)
+                detector.ask(partial(mark, prediction, options.video), path)
     return status
-
-
-def _mark(prediction: Prediction, out: str, detector: Detector) -> None:
-    from avfake.markup import write_marked_video
-
-    write_marked_video(prediction, out, detector.limits)
 
 
 def _count(text: str) -> int:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from avfake.cli_common import add_face_model
+from avfake.cli_common import add_face_model, add_timeout, mark
 from avfake.cli_limits import add_limits, limits_of
-from avfake.types import AvfakeError
+from avfake.types import AvfakeError, Prediction
+
+if TYPE_CHECKING:
+    from avfake.credentials import Credentials
+    from avfake.detector import Detector
 
 NOTES = """\
 examples:
@@ -48,7 +53,8 @@ def add_report(commands: Any, common: argparse.ArgumentParser) -> None:
         help="also write the clip with its faces marked; refused where there is one already",
     )
     add_face_model(report)
-    add_limits(report)
+    add_timeout(report)
+    add_limits(report, memory=True)
     report.set_defaults(run=_report)
 
 
@@ -62,23 +68,25 @@ def _report(options: argparse.Namespace) -> int:
     from rich.text import Text
 
     from avfake.credentials import read_credentials
-    from avfake.detector import Detector
-    from avfake.html import check_html, check_pdf, report_html, write_pdf, write_whole
+    from avfake.html import check_html, check_pdf, write_pdf, write_whole
+    from avfake.isolation import IsolatedDetector
     from avfake.report import render
+    from avfake.terminal import visible
+    from avfake.workers import Models
 
     check_html()
     if options.pdf:
         check_pdf()
     before = _state(path)
-    detector = Detector.from_pretrained(options.bundle, options.face_model, limits=limits)
-    with Console(stderr=True).status(Text(f"looking at {path}")):
+    models = Models(options.bundle, options.face_model, limits=limits)
+    with (
+        IsolatedDetector(models, options.timeout, limits.memory) as detector,
+        Console(stderr=True).status(Text(f"looking at {visible(str(path))}")),
+    ):
         prediction = detector.predict(path)
-        page = report_html(
-            prediction,
-            detector,
-            credentials=read_credentials(path, limits=limits),
-            settings={"Faces found by": options.face_model or "the models' own finder"},
-        )
+        credentials = read_credentials(path, limits=limits)
+        settings = {"Faces found by": options.face_model or "the models' own finder"}
+        page = detector.ask(partial(_page, prediction, credentials, settings), path)
         if _state(path) != before:
             text = f"{path.name} was changed while it was judged: nothing true can be said of it."
             raise AvfakeError("file_changed", text)
@@ -88,9 +96,7 @@ def _report(options: argparse.Namespace) -> int:
             write_pdf(page, options.pdf)
             written.append(Path(options.pdf))
         if options.video and prediction.media is not None:
-            from avfake.markup import write_marked_video
-
-            write_marked_video(prediction, options.video, limits)
+            detector.ask(partial(mark, prediction, options.video), path)
             written.append(Path(options.video))
     if options.json:
         print(json.dumps(prediction.to_dict()))
@@ -102,6 +108,17 @@ def _report(options: argparse.Namespace) -> int:
         if options.video and prediction.media is None:
             console.print(Text(f"  not written: {options.video}, for nothing was judged"))
     return 0 if prediction.status == "ok" else 1
+
+
+def _page(
+    prediction: Prediction,
+    credentials: Credentials,
+    settings: dict[str, str],
+    detector: Detector,
+) -> str:
+    from avfake.html import report_html
+
+    return report_html(prediction, detector, credentials=credentials, settings=settings)
 
 
 def _check_targets(options: argparse.Namespace, path: Path, out: Path) -> None:

@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from avfake.cli import main
+from avfake.isolation import IsolatedDetector
 from tests.clips import grey_frames, write_clip
 
 
@@ -116,17 +118,15 @@ def test_a_file_that_changes_meanwhile_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write_clip(tmp_path / "grey.mp4", grey_frames([90] * 5))
-    from avfake.detector import Detector
+    ask = IsolatedDetector.ask
 
-    predict = Detector.predict
-
-    def slow(self: Detector, path: Path) -> object:
-        answer = predict(self, path)
-        with Path(path).open("ab") as file:
+    def slow(self: IsolatedDetector, *question: Any) -> object:
+        answer = ask(self, *question)
+        with path.open("ab") as file:
             file.write(b"more")
         return answer
 
-    monkeypatch.setattr(Detector, "predict", slow)
+    monkeypatch.setattr(IsolatedDetector, "ask", slow)
     out = tmp_path / "o.html"
     assert main(["report", str(path), "--out", str(out)]) == 1
     assert "[file_changed]" in capsys.readouterr().err

@@ -54,7 +54,7 @@ ORDER = {
     "avfake.markup": 8,
     "avfake.html": 9,
     "avfake.serve": 10,
-    "avfake.cli_common": 3,
+    "avfake.cli_common": 9,
     "avfake.cli_predict": 10,
     "avfake.cli_report": 10,
     "avfake.cli_submit": 10,
