@@ -8,6 +8,7 @@ if __name__ == "__main__":  # as `python -m avfake.cli`: by the same door as `av
     raise SystemExit(start())
 
 import argparse
+import errno
 import io
 import json
 import logging
@@ -33,9 +34,12 @@ How likely is this video a deepfake? avfake looks at the faces, listens to the v
 whether the lips fit the sound, and gives one calibrated probability with the reasons behind it.
 Everything runs on this machine; nothing is sent anywhere."""
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
+    _open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a bar or a file's name shows a question mark, no traceback.
         if isinstance(stream, io.TextIOWrapper):
@@ -45,15 +49,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.captureWarnings(True)  # libraries' remarks on damaged files are for --verbose
     try:
         status: int = options.run(options)
+        sys.stdout.flush()
     except AvfakeError as error:
         print(f"avfake: {visible(str(error))} [{error.reason}]", file=sys.stderr)
         return 2 if error.reason == "usage" else 1
     except BrokenPipeError:  # the reader of our output has left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_no_more()
+        return 1
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        _print_no_more()
+        print(f"avfake: Output cannot be written: {error.strerror}. [not_written]", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
     return status
+
+
+def _open_what_is_closed() -> None:
+    """Lead standard streams that whoever started us has closed nowhere: else the next file that is
+    opened, the answers' perhaps, takes a stream's number and gets what was meant for it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - it stays open
+
+
+def _print_no_more() -> None:
+    """What is left to print goes nowhere, for Python would try again at its end, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _info(options: argparse.Namespace) -> int:

@@ -304,3 +304,39 @@ def test_ctrl_c_that_is_to_be_ignored_is(tmp_path: Path) -> None:
         timeout=120,
     )
     assert (done.returncode, done.stdout, done.stderr) == (66, "went on\n", "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has /dev/full")
+@pytest.mark.parametrize("arguments", [("info",), ("predict", "--json", "nobody.mp4")])
+def test_a_full_disk_under_the_output_is_told_in_a_sentence(arguments: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "avfake.cli", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+        )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "avfake: Output cannot be written: No space left on device. [not_written]\n"
+    )
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_cost_nothing(closed: str, tmp_path: Path) -> None:
+    """And what was meant for them does not get into the rows."""
+    (tmp_path / "text.mp4").write_text("hello")
+    out = tmp_path / "rows.jsonl"
+    command = f'"$0" -m avfake.cli batch text.mp4 --verbose --out "$1" {closed}'
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable, str(out)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    (row,) = out.read_text().splitlines()
+    assert json.loads(row)["reason"] == "not_media"
