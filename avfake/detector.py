@@ -90,13 +90,17 @@ class Detector:
 
         A file that cannot be judged gives a Prediction with status "error" (or "abstain" where it
         holds neither face nor speech) and a reason; it raises nothing and costs no other file.
-        What nobody foresaw is an "internal_error", with its trace in the log.
+        What nobody foresaw is an "internal_error", with its trace in the log. What is no path
+        raises TypeError.
         """
         if longest is not None and not longest > 0:
             raise ValueError(f"longest must be more than 0 seconds, not {longest}")
-        if isinstance(path, str | os.PathLike):
-            return self._predict(path, longest, tell)
-        return [self._predict(one, longest, tell) for one in path]
+        if isinstance(path, list | tuple):
+            for one in path:
+                _check_type(one)
+            return [self._predict(one, longest, tell) for one in path]
+        _check_type(path)
+        return self._predict(path, longest, tell)
 
     def _predict(self, path: Pathlike, longest: float | None, tell: Telling) -> Prediction:
         started = time.perf_counter()
@@ -170,6 +174,11 @@ def predict(
 ) -> Prediction | list[Prediction]:
     """Score one file, or several, with the default models (see `Detector.predict`)."""
     return _default_detector().predict(path)
+
+
+def _check_type(path: object) -> None:
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"a path is a str or an os.PathLike, not {type(path).__name__}")
 
 
 @cache

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -437,3 +438,9 @@ def test_models_that_give_no_number_are_an_error(
     monkeypatch.setattr(detector._fusion, "fuse", lambda scores: float("nan"))
     answer = detector.predict(sample_path)
     assert (answer.status, answer.reason, answer.logit) == ("error", "inference_error", None)
+
+
+@pytest.mark.parametrize("path", [None, b"clip.mp4", 7, [b"clip.mp4"], ["clip.mp4", None]])
+def test_what_is_no_path_is_a_mistake_of_the_program(detector: Detector, path: Any) -> None:
+    with pytest.raises(TypeError, match="a path is a str"):
+        detector.predict(path)
