@@ -9,7 +9,7 @@ import { player } from "./player.js";
 import { length } from "./score.js";
 import { t } from "./text.js";
 import { timeline } from "./timeline.js";
-import { branches, meaning, rarity, verdictPanel } from "./verdict.js";
+import { branches, meaning, nextSteps, rarity, verdictPanel } from "./verdict.js";
 
 const UNREPORTED = { busy: "action.report_busy", not_found: "action.report_not_found" };
 
@@ -23,7 +23,8 @@ export function clipPage(entry, context, { small = false } = {}) {
   const film = player(entry, playhead);
   const heat = film.heatButton ? heatmap(entry, playhead) : null;
   film.heatButton?.addEventListener("toggled", (event) => heat.open(event.detail));
-  const course = playhead.duration > 0 ? timeline(entry, playhead) : null;
+  const course =
+    playhead.duration > 0 ? timeline(entry, playhead, (words) => context.tell(words)) : null;
 
   const bench = h(
     "div",
@@ -37,6 +38,7 @@ export function clipPage(entry, context, { small = false } = {}) {
       branches(result),
     ),
     h("div", { class: "film" }, film.element, heat?.element),
+    small || result.status !== "ok" ? null : nextSteps(result),
     course?.element,
   );
   bench.addEventListener("keydown", (event) => {
@@ -55,7 +57,7 @@ export function clipPage(entry, context, { small = false } = {}) {
       { class: "cards" },
       small || result.status !== "ok"
         ? null
-        : h("div", { class: "worth card" }, meaning(result), rarity(result)),
+        : h("div", { class: "worth card" }, meaning(result, context.about), rarity(result)),
       credentials(job.credentials),
       facts(job, context.about),
     ),

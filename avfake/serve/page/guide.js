@@ -61,8 +61,13 @@ export function openGuide(about) {
   const dialog = h(
     "dialog",
     { class: "guide-dialog", "aria-labelledby": "guide-title" },
-    h("h2", { id: "guide-title" }, t("guide.title")),
-    guide(about),
+    // Scrolled with the keys at once: what is to be read has the focus.
+    h(
+      "div",
+      { class: "guide-text", tabindex: "0", role: "region", "aria-labelledby": "guide-title" },
+      h("h2", { id: "guide-title" }, t("guide.title")),
+      guide(about),
+    ),
     h("div", { class: "actions" }, close),
   );
   close.addEventListener("click", () => dialog.close());
@@ -70,5 +75,4 @@ export function openGuide(about) {
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
   dialog.showModal();
-  dialog.scrollTop = 0;
 }

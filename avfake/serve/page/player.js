@@ -57,6 +57,7 @@ export function player(entry, playhead) {
   };
   seen?.addEventListener("error", broken);
   const heatButton = faces ? toggle(t("player.heat"), false) : null;
+  heatButton?.classList.add("is-kept"); // where the clip cannot be played, too
   element.append(controls({ media, faces, heatButton, playhead, element, result }), notes);
   const noted = (key) => refill(notes, h("p", { class: "note" }, t(key)));
   if (!shown) noted("player.absent");
@@ -113,7 +114,11 @@ function controls({ media, faces, heatButton, playhead, element, result }) {
 /** One picture on: to the middle of the next one, for its edge may belong to either. */
 export function hop(playhead, step) {
   playhead.media?.pause();
-  playhead.seek(playhead.shown + step + Math.sign(step) * 0.001 + Math.abs(step) / 2);
+  const { time, shown } = playhead;
+  const length = Math.abs(step);
+  // Firefox tells the time that was sought, not the frame's own: frames are counted from 0 then.
+  const begin = shown < time ? shown : Math.floor(time / length + 0.001) * length;
+  playhead.seek(begin + step + length / 2);
 }
 
 function plain(name, label, act) {

@@ -1,6 +1,8 @@
 // The moment that everything on a clip's page shows. It follows the media where it plays, and
 // stands on its own where there is none, so that the timeline works for a clip no browser plays.
 
+const FRAME_AWAY = 0.5; // seconds: no frame on the screen is so far from the media's time
+
 export class Playhead extends EventTarget {
   constructor(duration) {
     super();
@@ -31,7 +33,9 @@ export class Playhead extends EventTarget {
     });
     if ("requestVideoFrameCallback" in media) {
       const frame = (now, { mediaTime }) => {
-        this.#moved(media.currentTime, mediaTime);
+        // Firefox sometimes tells a frame's time that is seconds off: then that of the media is nearer.
+        const away = Math.abs(mediaTime - media.currentTime) > FRAME_AWAY;
+        this.#moved(media.currentTime, away ? media.currentTime : mediaTime);
         if (this.media === media) media.requestVideoFrameCallback(frame);
       };
       media.requestVideoFrameCallback(frame);

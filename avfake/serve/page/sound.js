@@ -5,16 +5,18 @@ import { h, refill, svg } from "./dom.js";
 import { t } from "./text.js";
 
 const COLUMNS = 800;
+const FINE = 4000; // as many as the server gives
 
 /** A row of the timeline, as `row` there makes them; `tool`: the choice between the two pictures. */
 export function soundLane(entry, duration) {
   const stop = new AbortController();
   const lane = h("div", { class: "lane is-sound" });
   const views = {
-    waveform: () => wave(entry, duration, stop.signal),
+    waveform: () => wave(entry, duration, columns, stop.signal),
     spectrogram: () => spectrum(entry, stop.signal),
   };
   let wanted = "waveform";
+  let columns = COLUMNS;
   const show = async (name, tries = 5) => {
     wanted = name;
     refill(lane, h("span", { class: "lane-reason" }, t("sound.loading")));
@@ -55,15 +57,20 @@ export function soundLane(entry, duration) {
     tool,
     name: h("div", { class: "tl-name is-sound" }, t("sound.name")),
     value: h("span", { class: "tl-value is-sound" }),
+    draw(times) {
+      if (times === 1 || columns === FINE) return;
+      columns = FINE;
+      if (wanted === "waveform") show(wanted);
+    },
     at() {},
     say: () => null,
     close: () => stop.abort(),
   };
 }
 
-async function wave(entry, duration, signal) {
+async function wave(entry, duration, columns, signal) {
   const { start, end, low, high } = await getJSON(
-    `v1/predictions/${entry.job.id}/waveform?columns=${COLUMNS}`,
+    `v1/predictions/${entry.job.id}/waveform?columns=${columns}`,
     { signal },
   );
   const loudest = Math.max(0.05, ...high, ...low.map((value) => -value));

@@ -5,13 +5,18 @@ import { condensed, lanes, level, valueAt } from "./score.js";
 import { soundLane } from "./sound.js";
 import { clock, percent, spoken, t } from "./text.js";
 import { why } from "./verdict.js";
+import { zoomable } from "./zoom.js";
 
 const STEPS = [0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900];
 const FACES = 3; // lanes of a branch that are shown at first
 const SEGMENTS = 12; // stretches that are listed
+const COLUMNS = 480; // bars of a lane in the window, at most
 
-/** Returns {element, keys, close}; `keys(event)` acts on a key press anywhere about the clip. */
-export function timeline(entry, playhead, { tool = null } = {}) {
+/**
+ * Returns {element, keys, close}; `keys(event)` acts on a key press anywhere about the clip, and
+ * `tell(words)` speaks.
+ */
+export function timeline(entry, playhead, tell) {
   const { result } = entry.job;
   const duration = playhead.duration;
   const rows = withSound(
@@ -33,10 +38,17 @@ export function timeline(entry, playhead, { tool = null } = {}) {
   const values = h("div", { class: "tl-values", "aria-hidden": "true" });
   const head = h("div", { class: "playhead" });
   const ghost = h("div", { class: "ghost", hidden: true }, h("span"));
-  track.append(axis(duration), ...rows.map((one) => one.lane), ghost, head);
+  const scale = h("div", { class: "tl-axis", "aria-hidden": "true" });
+  track.append(scale, ...rows.map((one) => one.lane), ghost, head);
   names.append(h("div", { class: "tl-axis-name" }), ...rows.map((one) => one.name));
   values.append(h("div", { class: "tl-axis-name" }), ...rows.map((one) => one.value));
-  const grid = h("div", { class: "tl-grid" }, names, track, values);
+  const redraw = (times) => {
+    refill(scale, ticks(duration, times));
+    for (const one of rows) one.draw(times);
+  };
+  redraw(1);
+  const zoom = zoomable(track, playhead, redraw, tell);
+  const grid = h("div", { class: "tl-grid" }, names, zoom.port, values);
   const stops = result.segments.map((segment) => segment.start).sort((a, b) => a - b);
 
   let spokenAt = -1;
@@ -56,9 +68,12 @@ export function timeline(entry, playhead, { tool = null } = {}) {
     const { left, width } = track.getBoundingClientRect();
     return Math.min(1, Math.max(0, (event.clientX - left) / width)) * duration;
   };
+  // A finger on a part of the clip moves that part; the playhead goes where it taps.
+  const scrolls = (event) => event.pointerType === "touch" && zoom.level() > 1;
   let dragging = false;
   track.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
+    if (scrolls(event)) return;
     dragging = true;
     track.setPointerCapture(event.pointerId);
     playhead.seek(timeOf(event));
@@ -70,12 +85,15 @@ export function timeline(entry, playhead, { tool = null } = {}) {
     refill(ghost.firstChild, clock(time));
     if (dragging) playhead.seek(time);
   });
+  track.addEventListener("pointerup", (event) => {
+    if (scrolls(event)) playhead.seek(timeOf(event)); // a tap: what scrolled has been cancelled
+  });
   for (const end of ["pointerup", "pointercancel"])
     track.addEventListener(end, () => (dragging = false));
   track.addEventListener("pointerleave", () => (ghost.hidden = true));
 
   const keys = (event) => {
-    const act = action(event, playhead, duration, stops);
+    const act = action(event, playhead, duration, stops, zoom);
     if (act === null || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     act();
@@ -88,18 +106,17 @@ export function timeline(entry, playhead, { tool = null } = {}) {
       "div",
       { class: "tl-head" },
       h("h3", {}, t("timeline.title")),
-      tool,
-      rows.map((one) => one.tool),
+      h("div", { class: "tl-tools" }, zoom.tool, rows.map((one) => one.tool)),
     ),
     grid,
-    h("p", { class: "small tl-keys" }, t("timeline.keys")),
+    h("p", { class: "small tl-keys" }, t("timeline.keys"), zoom.tool && ` ${t("zoom.keys")}`),
     moreFaces(rows),
-    segments(result, playhead),
+    segments(result, playhead, zoom),
   );
   return { element, keys, close: () => rows.forEach((one) => one.close?.()) };
 }
 
-function action(event, playhead, duration, stops) {
+function action(event, playhead, duration, stops, zoom) {
   const near = event.shiftKey ? 0.04 : 0.2;
   const far = Math.max(1, duration / 10);
   const { time } = playhead;
@@ -118,6 +135,10 @@ function action(event, playhead, duration, stops) {
     k: () => playhead.toggle(),
     n: () => next !== undefined && playhead.seek(next),
     p: () => previous !== undefined && playhead.seek(previous),
+    "+": () => zoom.change(1),
+    "=": () => zoom.change(1), // the same key where + needs Shift
+    "-": () => zoom.change(-1),
+    0: () => zoom.change(0),
   };
   return Object.hasOwn(moves, event.key) ? moves[event.key] : null;
 }
@@ -125,15 +146,15 @@ function action(event, playhead, duration, stops) {
 function row(lane, result, duration) {
   const name = laneName(lane, result);
   const value = h("span", { class: "tl-value" });
-  const cells = condensed(lane.cells, duration);
   const absent = lane.score.status !== "ok";
   const drawn = h(
     "div",
     { class: absent ? "lane is-absent" : "lane" },
-    absent
-      ? h("span", { class: "lane-reason" }, why(lane.score))
-      : bars(cells, lane.segments, duration),
+    absent ? h("span", { class: "lane-reason" }, why(lane.score)) : null,
   );
+  const draw = (times) => {
+    if (!absent) refill(drawn, bars(lane, duration, times));
+  };
   const at = (time) => {
     const now = valueAt(lane.cells, time);
     const text = now === null ? "–" : percent(now);
@@ -155,6 +176,7 @@ function row(lane, result, duration) {
     name: h("div", { class: "tl-name" }, name),
     lane: drawn,
     value,
+    draw,
     at,
     say,
   };
@@ -166,10 +188,14 @@ function laneName(lane, result) {
   return t("timeline.lane", { branch, face: t("face", { index: lane.track + 1 }) });
 }
 
-/** Bars as high as the probability, those pointed out hatched, and a bracket over each stretch. */
-function bars(cells, segments, duration) {
+/**
+ * Bars as high as the probability, those pointed out hatched, and a bracket over each stretch;
+ * `times`: how much wider than the window they are.
+ */
+function bars({ cells: all, segments }, duration, times) {
+  const cells = condensed(all, duration, COLUMNS * times);
   const across = (time) => `${((100 * time) / duration).toFixed(3)}%`;
-  const dense = cells.length > 80 ? " is-dense" : ""; // no room for gaps between them
+  const dense = cells.length > 80 * times ? " is-dense" : ""; // no room for gaps between them
   const drawn = svg("svg", { class: `bars${dense}`, "aria-hidden": "true", focusable: "false" });
   drawn.append(svg("line", { class: "half", x1: "0", x2: "100%", y1: "50%", y2: "50%" }));
   for (const { start, end, value } of cells) {
@@ -197,21 +223,23 @@ function bars(cells, segments, duration) {
   return drawn;
 }
 
-function axis(duration) {
-  const step = STEPS.find((one) => duration / one <= 8) ?? 1800;
-  const ticks = [];
+/** Marks of time, eight or so in the window; the axis is `times` wider than that. */
+function ticks(duration, times) {
+  const step = STEPS.find((one) => duration / times / one <= 8) ?? 1800;
+  const marks = [];
+  const near = (share) => duration * (1 - share / times); // so near to the end
   for (let index = 0; index * step <= duration + 1e-6; index += 1) {
     const time = index * step;
-    const end = time > duration * 0.965 ? " is-last" : time > duration * 0.88 ? " is-late" : "";
+    const end = time > near(0.035) ? " is-last" : time > near(0.12) ? " is-late" : "";
     const tick = h(
       "span",
       { class: `tick${index % 2 ? " is-odd" : ""}${end}` },
       clock(time, step < 1 ? 1 : 0),
     );
     tick.style.left = `${(100 * time) / duration}%`;
-    ticks.push(tick);
+    marks.push(tick);
   }
-  return h("div", { class: "tl-axis", "aria-hidden": "true" }, ticks);
+  return marks;
 }
 
 function withSound(result, rows, entry, duration) {
@@ -240,7 +268,7 @@ function moreFaces(rows) {
   return button;
 }
 
-function segments(result, playhead) {
+function segments(result, playhead, zoom) {
   if (!result.segments.length) {
     return result.status === "ok" ? h("p", { class: "tl-none" }, t("timeline.none")) : null;
   }
@@ -263,7 +291,12 @@ function segments(result, playhead) {
             {
               type: "button",
               class: "segment",
-              on: { click: () => playhead.seek(segment.start + 0.01) },
+              on: {
+                click: () => {
+                  playhead.seek(segment.start + 0.01);
+                  zoom.reveal((segment.start + segment.end) / 2);
+                },
+              },
             },
             h(
               "span",

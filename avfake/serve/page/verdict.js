@@ -1,8 +1,9 @@
 // The answer: in words, as a figure, on a scale, and what it means where fakes are rarer.
 
 import { h, refill, shape, svg, tone } from "./dom.js";
+import { openGuide } from "./guide.js";
 import { inWorld, verdict } from "./score.js";
-import { named, number, percent, t } from "./text.js";
+import { list, named, number, percent, t } from "./text.js";
 
 const OFFSET = 320; // milliseconds at the ends of its scale
 const OFFSET_ERROR = 80; // milliseconds: see the model card
@@ -63,19 +64,49 @@ function scale(probability, { likely_real: low, likely_fake: high }) {
   );
 }
 
-/** What the answer means and what it does not, and the calculator of rarer fakes. */
-export function meaning(result) {
-  const called = verdict(result);
+/** What to do with such an answer. */
+export function nextSteps(result) {
   return h(
-    "section",
-    { class: "meaning" },
-    h("h3", {}, t("meaning.title")),
-    ["does", "does_not", "next"].map((part) =>
-      h("div", {}, h("h4", {}, t(`meaning.${part}`)), h("p", {}, t(`verdict.${called}.${part}`))),
+    "div",
+    { class: "next-steps" },
+    h("h3", {}, t("meaning.next")),
+    h(
+      "ol",
+      {},
+      list(`verdict.${verdict(result)}.next`).map((step) => h("li", {}, step)),
     ),
   );
 }
 
+/** What the answer means, what it does not, and how far its models can be trusted. */
+export function meaning(result, about) {
+  const called = verdict(result);
+  const trust =
+    about.bundle.name === "default"
+      ? list("guide.models.text").slice(0, 2).join(" ")
+      : t("guide.own", { name: about.bundle.name });
+  return h(
+    "section",
+    { class: "meaning" },
+    h("h3", {}, t("meaning.title")),
+    ["does", "does_not"].map((part) =>
+      h("div", {}, h("h4", {}, t(`meaning.${part}`)), h("p", {}, t(`verdict.${called}.${part}`))),
+    ),
+    h(
+      "div",
+      {},
+      h("h4", {}, t("meaning.trust")),
+      h("p", {}, trust),
+      h(
+        "button",
+        { type: "button", class: "quiet", on: { click: () => openGuide(about) } },
+        t("guide.title"),
+      ),
+    ),
+  );
+}
+
+/** The calculator of rarer fakes. */
 export function rarity(result) {
   const probability = result.fake_probability;
   const grid = dots();

@@ -33,7 +33,7 @@ def test_a_file_is_sent_followed_and_answered(browse: Browse, sample_path: Path)
     assert re.fullmatch(r"\d\d% probability of a fake", browsing.text(".verdict-figure"))
     notes = browsing.page.locator(".branch-note").all_inner_texts()
     assert len(notes) == 3
-    assert re.search(r"sound \d+ ms (early|late), confidence 0\.\d", notes[2])
+    assert re.search(r"sound \d+ ms (early|late); how clearly: 0\.\d", notes[2])
     assert hashlib.sha256(content).hexdigest() in browsing.text(".facts")
     assert "default" in browsing.text(".facts")
     told = browsing.page.evaluate("() => told")
@@ -111,8 +111,30 @@ def test_files_may_be_dropped_anywhere(browse: Browse) -> None:
     assert browsing.text("h1") == "dropped.mp4"
 
 
+def test_a_file_in_the_clipboard_is_pasted(browse: Browse) -> None:
+    browsing = browse()
+    browsing.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    browsing.start()
+    page = browsing.page
+    page.keyboard.press("Control+v")  # an empty clipboard, or words: nothing happens
+    page.evaluate(
+        """async () => {
+          const drawn = new OffscreenCanvas(64, 64);
+          drawn.getContext("2d").fillRect(0, 0, 64, 64);
+          const picture = await drawn.convertToBlob({ type: "image/png" });
+          await navigator.clipboard.write([new ClipboardItem({ "image/png": picture })]);
+        }"""
+    )
+    assert browsing.text("h1") == "How likely is this clip a deepfake?"
+    page.keyboard.press("Control+v")
+    browsing.answered()
+    assert browsing.text("h1") == "image.png"
+    assert browsing.text(".verdict-name") == "No answer"  # it is black
+
+
 def test_a_click_on_the_timeline_seeks_and_the_playhead_follows(at_sample: Browsing) -> None:
     page = at_sample.page
+    page.locator(".tl-track").evaluate("e => e.scrollIntoView({ block: 'center' })")
     box = page.locator(".tl-track").bounding_box()
 
     def press(share: float) -> None:

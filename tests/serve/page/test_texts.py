@@ -75,6 +75,46 @@ def test_every_reason_for_which_a_file_fails_has_words(texts: dict[str, Any]) ->
     assert reasons - {"not_found", "not_a_file"} <= set(texts["faults"])
 
 
+# Whoever asks in another way than the page does hears these; the page has no words for them.
+UNASKED = {"not_allowed", "not_a_form", "bad_request", "no_such_range", "not_done"}
+# Told by what shows the picture, the sound or the film: heat.failed, sound.failed, player.broken.
+SHOWN = {"no_media", "no_such_face", "no_evidence", "no_sound"}
+
+
+def test_every_reason_that_the_server_can_give_has_words(
+    texts: dict[str, Any], repository: Path
+) -> None:
+    page = (repository / "docs" / "reasons.md").read_text("utf-8")
+    section = page.split("## What the server refuses")[1]
+    listed = {
+        code
+        for row in re.findall(r"^\|([^|]*)\|", section, re.M)
+        for code in re.findall(r"`(\w+)`", row)
+    }
+    given = {
+        code
+        for path in (PAGE.parent).glob("*.py")
+        for code in re.findall(r'ApiError\(\s*\d+,\s*"(\w+)"', path.read_text("utf-8"))
+    }
+    assert len(given) > 10
+    assert given <= listed  # that the two agree is what tests/test_reasons.py sees to
+    assert given | listed == (given | listed) & (set(texts["faults"]) | UNASKED | SHOWN)
+    assert not set(texts["faults"]) & (UNASKED | SHOWN)
+
+
+def test_every_reason_for_which_a_clip_cannot_be_judged_has_words(
+    texts: dict[str, Any], repository: Path
+) -> None:
+    page = (repository / "docs" / "reasons.md").read_text("utf-8")
+    section = page.split("## Why a file has no score")[1].split("## Why a branch")[0]
+    rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|", section, re.M)
+    elsewhere = {"deadline", "ambiguous", "interrupted", "worker_lost", "not_fetched"}
+    reasons = {code for code, _ in rows} - elsewhere
+    assert len(reasons) > 15
+    # The server opens nothing but the files that it has stored itself.
+    assert reasons - {"not_a_file"} <= set(texts["faults"])
+
+
 def test_no_text_calls_an_answer_a_proof() -> None:
     said = (PAGE / "texts.json").read_text().replace("never proof", "")
     for claim in ('proof[^"]', "proves", "proven", "certainly", "definitely", "is a deepfake"):
