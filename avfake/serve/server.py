@@ -9,7 +9,6 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import h11
@@ -22,7 +21,6 @@ from avfake.serve.app import make_app
 from avfake.serve.jobs import Jobs
 from avfake.serve.settings import Settings
 from avfake.serve.store import Store
-from avfake.serve.work import detector_of
 from avfake.types import AvfakeError
 
 if TYPE_CHECKING:
@@ -43,14 +41,13 @@ def serve(settings: Settings, ready: Callable[[str], None] = lambda address: Non
     `ready` hears the address once requests are answered. Raises AvfakeError: `address_taken`,
     `no_such_address`, `no_worker`, or what loading the models raises.
     """
-    load = partial(detector_of, settings.models)
     with (
         contextlib.suppress(KeyboardInterrupt),
         _ended_by_signals(),
         contextlib.closing(listen(settings)) as listening,
         scratch() as folder,
     ):
-        asyncio.run(run(settings, Store(folder), listening, load, ready))
+        asyncio.run(run(settings, Store(folder), listening, settings.models, ready))
 
 
 def address(listening: socket.socket) -> str:

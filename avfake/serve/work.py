@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avfake.types import AvfakeError, Prediction, Progress, Sound, probability
-from avfake.workers import Models
 
 if TYPE_CHECKING:
     from avfake.credentials import Credentials
@@ -48,13 +47,6 @@ class Judged:
     prediction: Prediction
     text: bytes
     playback: Playback | None
-
-
-def detector_of(models: Models) -> Detector:
-    """Load a detector, in the process that will use it."""
-    from avfake.detector import Detector
-
-    return Detector.from_pretrained(models.bundle, models.face_model, models.threads, models.limits)
 
 
 def judging(load: Callable[[], Detector], tell: Tell) -> Callable[[Any], Any]:

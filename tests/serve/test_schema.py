@@ -5,14 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from avfake.serve.docs import document
-from avfake.serve.work import detector_of
 from avfake.workers import Models
 from tests.serve.servers import Client, served
 
@@ -20,7 +18,7 @@ from tests.serve.servers import Client, served
 @pytest.fixture(scope="module")
 def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """A server for whatever is asked of it, with the models that ship."""
-    load = partial(detector_of, Models(threads=1))
+    load = Models(threads=1)
     with served(tmp_path_factory.mktemp("described"), load, queue=500) as client:
         yield client
 
