@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,6 +143,15 @@ def test_what_browsers_cannot_play_gets_a_preview(
     assert real.get(job["media"]["url"], Range="bytes=0-9").status == 206
     assert real.get(f"/v1/predictions/{job['id']}").json["media"]["ready"]
     assert hashlib.sha256(film.read_bytes()).hexdigest() == job["sha256"]
+
+
+def test_a_clip_that_is_deleted_while_it_is_asked_for(tmp_path: Path, sample_path: Path) -> None:
+    with command(tmp_path) as (_, client):
+        job = client.done(client.sent(sample_path.read_bytes()))
+        for folder in clips(tmp_path):
+            shutil.rmtree(folder)  # as the server does, once it has forgotten the clip
+        reply = client.get(job["media"]["url"])
+        assert (reply.status, reply.reason) == (404, "not_found")
 
 
 def test_a_clip_that_is_deleted_while_its_preview_is_made(real: Client, tmp_path: Path) -> None:
