@@ -89,7 +89,7 @@ def report_html(
     """
     template = _template()
     digest = _digest(prediction.path, detector.limits.bytes)
-    length = length_of(prediction)
+    length = min(length_of(prediction), detector.limits.seconds)  # the clip may claim any
     shown = lanes(prediction, length) if length > 0 and prediction.status == "ok" else ()
     found, stills, sound = _decoded(prediction, detector, length)
     page: str = template.render(

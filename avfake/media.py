@@ -310,4 +310,4 @@ class Clip:
 
 
 def _codec(stream: Any) -> str | None:
-    return None if stream is None else stream.codec_context.name
+    return None if stream is None else stream.codec_context.codec.canonical_name

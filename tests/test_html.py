@@ -23,6 +23,7 @@ from avfake.report import WARNINGS
 from avfake.timeline import percent
 from avfake.types import AvfakeError, Prediction, probability
 from tests.clips import grey_frames, portrait, remux, write_clip
+from tests.traps import TRAPS
 
 NASTY = "<img src=x onerror=alert(1)>\"'&{{7*7}}\u202e.mp4"
 
@@ -205,6 +206,18 @@ def test_a_clip_with_nothing_to_judge_says_why(detector: Detector, tmp_path: Pat
     assert "Nothing to judge" in page.text
     assert "no_evidence" in page.text
     assert "Not judged: no face found." in page.text
+
+
+@pytest.mark.parametrize("trap", ["avi_header_lies", "edits_absurd"])
+def test_a_clip_that_claims_to_last_for_ages_has_a_page(
+    trap: str, detector: Detector, tmp_path: Path
+) -> None:
+    """And not a spectrogram of all those years."""
+    prediction = detector.predict(TRAPS[trap](tmp_path))
+    assert prediction.media is not None
+    assert prediction.media.duration is not None
+    assert prediction.media.duration > 2 * detector.limits.seconds
+    assert "<h1" in report_html(prediction, detector)
 
 
 def test_an_error_has_a_page_with_its_sentence_and_no_number(

@@ -65,10 +65,10 @@ def _playable(file: object, head: bytes, kind: str) -> str | None:
         if any(s is not None and s.codec_context is None for s in (video, audio)):
             return None  # what is judged is another stream, or the preview is silent
         formats = set(container.format.name.split(","))
-        picture = None if video is None else video.codec_context.name
-        sound = None if audio is None else audio.codec_context.name
+        picture = None if video is None else video.codec_context.codec.canonical_name
+        sound = None if audio is None else audio.codec_context.codec.canonical_name
         pixels = None if video is None else video.codec_context.pix_fmt
-    if picture is not None and (picture.removeprefix("lib") not in _VIDEO or pixels not in _PIXELS):
+    if picture is not None and (picture not in _VIDEO or pixels not in _PIXELS):
         return None
     if "mp4" in formats:
         fits = picture in (None, "h264", "vp9", "av1") and sound in (None, *_SOUND - {"vorbis"})
@@ -85,7 +85,6 @@ def _playable(file: object, head: bytes, kind: str) -> str | None:
         ("wav", "pcm_f32le"): "audio/wav",
         ("flac", "flac"): "audio/flac",
         ("mp3", "mp3"): "audio/mpeg",
-        ("mp3", "mp3float"): "audio/mpeg",
         ("ogg", "vorbis"): "audio/ogg",
         ("ogg", "opus"): "audio/ogg",
         ("aac", "aac"): "audio/aac",

@@ -136,7 +136,7 @@ def test_video_codecs(corrupt, name: str, codec: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "codec"), [("aac", "aac"), ("opus", "opus"), ("mp3", "mp3float"), ("reverb", "flac")]
+    ("name", "codec"), [("aac", "aac"), ("opus", "opus"), ("mp3", "mp3"), ("reverb", "flac")]
 )
 def test_sound_codecs(corrupt, name: str, codec: str) -> None:
     with Clip(corrupt(name, 5)) as clip:
