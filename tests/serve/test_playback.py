@@ -36,6 +36,8 @@ def playback(path: Path) -> Playback | None:
         ("a.mp4", {"pix_fmt": "yuv444p"}, None),
         ("a.mp4", {"video_codec": "mpeg4"}, None),
         ("a.mp4", {"audio_codec": "ac3"}, None),
+        ("a.mp4", {"audio_codec": "libmp3lame"}, "video/mp4"),
+        ("a.mp4", {"video_codec": "libsvtav1"}, "video/mp4"),
         ("a.webm", {"video_codec": "libvpx", "audio_codec": "libopus"}, "video/webm"),
         ("a.webm", {"video_codec": "libvpx-vp9", "audio_codec": "libopus"}, "video/webm"),
         ("a.mkv", {}, None),
