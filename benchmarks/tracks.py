@@ -79,7 +79,7 @@ def main() -> None:
         print("no faces at all")
         return
     print(
-        f"\n{finder.name}: {covered} clips covered >= 95 %; all faces: covered "
+        f"\n{finder.name}: {covered} clips covered >= 95%; all faces: covered "
         f"{np.mean(np.array(everything) >= 0.5):.1%}, median IoU {np.median(everything):.2f}, "
         f"{seconds:.0f} s"
     )

@@ -80,7 +80,7 @@ def audit(
     order.
 
     `apart`: the splits that must share nobody and nothing; `above`: metadata leaks where the lower
-    bound of an AUC's 95 % interval is above this; `draws` of the bootstrap.
+    bound of an AUC's 95% interval is above this; `draws` of the bootstrap.
     """
     manifest = manifest.reset_index(drop=True)
     identities = shared_names(manifest, apart)
@@ -237,7 +237,7 @@ def _labels_table(found: Audit) -> Table:
 
 def _separation_table(found: Audit) -> Table:
     table = Table(
-        title="What metadata alone tells: AUC (95 % interval)",
+        title="What metadata alone tells: AUC (95% interval)",
         caption="0.5 is nothing; nobody is on both sides of a fold",
     )
     table.add_column("facts")
@@ -296,7 +296,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--above",
         type=float,
         default=ABOVE,
-        help="metadata leaks if the 95 %% interval of an AUC is above this (default: %(default)s)",
+        help="metadata leaks if the 95%% interval of an AUC is above this (default: %(default)s)",
     )
     options = parser.parse_args(arguments)
     if options.workers < 1:

@@ -4,7 +4,7 @@
 
 A and B are score tables (`evaluation.protocols`). Only clips that both answered count, and it is
 said how many did not: whoever abstains from what is hard is not made better by it. Differences of
-log-loss, Brier score and AUC come with 95 % intervals over people, drawn for both at once; the AUCs
+log-loss, Brier score and AUC come with 95% intervals over people, drawn for both at once; the AUCs
 also with DeLong's test, which takes each clip by itself. Exit code 2 for tables that cannot be
 compared.
 """
@@ -72,7 +72,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Difference:
-    """A measure of both, their difference (first - second) and its 95 % interval over people."""
+    """A measure of both, their difference (first - second) and its 95% interval over people."""
 
     measure: Measure
     first: float
@@ -146,7 +146,7 @@ def show(pairs: Pairs, found: list[Difference], test: DeLong, console: Console) 
         soft_wrap=True,
     )
     table = Table(box=None, pad_edge=False)
-    for column in ("", "A", "B", "A - B", "95 % interval", "better"):
+    for column in ("", "A", "B", "A - B", "95% interval", "better"):
         table.add_column(column, justify="left" if column in ("", "better") else "right")
     for row in found:
         table.add_row(

@@ -50,7 +50,7 @@ COMMON = 12  # values of a word that count for themselves; rarer ones are alike
 
 @dataclass(frozen=True)
 class Separation:
-    """How far facts separate real from fake: AUC of folds not trained on, its 95 % interval over
+    """How far facts separate real from fake: AUC of folds not trained on, its 95% interval over
     groups. `facts` is a field of Facts, or "all"; `model` "trees" or "logistic".
     """
 

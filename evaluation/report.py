@@ -40,17 +40,17 @@ from evaluation.summary import summarize
 
 FEWEST = 10  # clips of a class: an interval drawn from fewer promises too much
 GLOSSARY = {
-    "log-loss": "what DFDC ranked by, natural logarithm, less is better. Saying 50 % of everything "
+    "log-loss": "what DFDC ranked by, natural logarithm, less is better. Saying 50% of everything "
     f"scores {PRIOR_LOG_LOSS:.4f}; being surely wrong once costs more than being right often "
     "earns. 'Clipped' holds probabilities within 0.01 and 0.99.",
-    "Brier": "mean squared distance from the truth; 0.25 for 50 % of everything.",
+    "Brier": "mean squared distance from the truth; 0.25 for 50% of everything.",
     "ECE": "how far probabilities are from the shares that came true, over up to ten bins of "
     "equally many clips, at least ten each. With few clips it is never near 0, even for perfect "
     "probabilities.",
     "AUC": "the chance that a fake gets a higher probability than a real clip; 0.5 is guessing.",
     "EER": "the error rate at which as many real clips are called fake as fakes real.",
     "AP": "precision, averaged over recall; guessing gets the share of fakes.",
-    "found at 1 % / 5 % alarms": "share of the fakes found if so many real clips may be called "
+    "found at 1% / 5% alarms": "share of the fakes found if so many real clips may be called "
     "fake. With fewer than 100 (20) real clips no alarm at all is allowed.",
     "log(wP) at 0.1 / 0.5 / 0.9": "DFDC's weighted precision when that share of the fakes is "
     "found, as if fakes were a hundred times rarer than here; 0 is perfect, guessing on a balanced "
@@ -136,14 +136,14 @@ def _lead(summary: dict[str, Any]) -> str:
         said = "there are too few clips to say how sure that is"
     else:
         better = {True: "better than guessing", False: "not shown to be better than guessing"}
-        said = f"95 % interval {tables.interval(auc)}, {better[auc['low'] > 0.5]}"
+        said = f"95% interval {tables.interval(auc)}, {better[auc['low'] > 0.5]}"
         if auc["high"] < 0.5:
-            said = f"95 % interval {tables.interval(auc)}, worse than guessing"
+            said = f"95% interval {tables.interval(auc)}, worse than guessing"
     against = "less" if loss < PRIOR_LOG_LOSS else "no less"
     return (
         f"A fake gets a higher probability than a real clip {auc['value']:.0%} of the time "
         f"(AUC; {said}). The log-loss is {loss:.3f}, {against} than the {PRIOR_LOG_LOSS:.4f} of "
-        "saying 50 % of everything."
+        "saying 50% of everything."
     )
 
 

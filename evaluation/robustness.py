@@ -7,7 +7,7 @@ Every clip is scored as it is, and then through each corruption of `evaluation.c
 level; the corrupted clips lie in a temporary folder no longer than they are scored. Each answer is
 kept in `DIR/journal.jsonl` at once: a run that was stopped goes on where it was. Then come
 `robustness.csv` and `robustness.json`, a row a corruption, level and modality: AUC and log-loss
-with 95 % intervals over people, false alarms on real clips at the bundle's `likely_fake`, coverage,
+with 95% intervals over people, false alarms on real clips at the bundle's `likely_fake`, coverage,
 and the change against the clean clips of the same run, paired clip by clip; and `robustness.png`.
 
 Corruptions of pictures leave out sound files and still images, those of sound leave out silent
@@ -183,7 +183,7 @@ def figures(answers: pd.DataFrame, manifest: pd.DataFrame, threshold: float) -> 
 
     `clips` that the corruption concerns and whose truth is known, `coverage` the share of them
     with an answer; AUC, log-loss and false alarms (share of the real at or above `threshold`; of
-    the fused answer only) over those, with 95 % intervals. `clean_*` are of the same clips, as
+    the fused answer only) over those, with 95% intervals. `clean_*` are of the same clips, as
     they are; `*_change` is corrupted minus clean, over clips with both answers.
     """
     numbers = [name for name in ANSWER if name.endswith("_probability")]

@@ -44,7 +44,7 @@ def _panel(axes: Axes, part: pd.DataFrame) -> None:
     first = part.iloc[0]
     levels = np.r_[0, part["level"].to_numpy(float)]
     for name, colour, meaning in (
-        ("auc", AUC, "AUC, 95 % interval"),
+        ("auc", AUC, "AUC, 95% interval"),
         ("false_alarms", ALARMS, "real clips called likely fake"),
     ):
         values = np.r_[first[f"clean_{name}"], part[name].to_numpy(float)]

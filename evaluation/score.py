@@ -153,7 +153,7 @@ def _known(out: Path, bundle: str) -> list[dict[str, Any]]:
 
 
 def figures(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a modality of joined scores: clips, coverage, log-loss, AUC with 95 % interval."""
+    """One row a modality of joined scores: clips, coverage, log-loss, AUC with 95% interval."""
     rows = []
     for name in MODALITIES:
         truth, own = truth_of(table, name)
@@ -179,7 +179,7 @@ def figures(table: pd.DataFrame) -> pd.DataFrame:
 def show(table: pd.DataFrame, missing: list[str], console: Console) -> None:
     """The figures and what could not be judged, for people."""
     shown = Table(box=None, pad_edge=False)
-    for name in ("modality", "against", "clips", "coverage", "log-loss", "AUC", "95 % interval"):
+    for name in ("modality", "against", "clips", "coverage", "log-loss", "AUC", "95% interval"):
         shown.add_column(name, justify="left" if name in ("modality", "against") else "right")
     for row in figures(table).to_dict("records"):
         numbers = [row["log_loss"], row["auc"]]

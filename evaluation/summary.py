@@ -1,6 +1,6 @@
 """Every figure of a report, from a joined table alone: numbers, as `metrics.json` holds them.
 
-A figure with an interval is {"value", "low", "high"}: 95 % over people (`group`), NaN as None. What
+A figure with an interval is {"value", "low", "high"}: 95% over people (`group`), NaN as None. What
 cannot be measured is None with the reason in a "note", never 0.
 """
 

@@ -22,8 +22,8 @@ FIGURES = {
     "auc": "AUC",
     "eer": "EER",
     "average_precision": "AP",
-    "tpr_at_1_fpr": "found at 1 % alarms",
-    "tpr_at_5_fpr": "found at 5 % alarms",
+    "tpr_at_1_fpr": "found at 1% alarms",
+    "tpr_at_5_fpr": "found at 5% alarms",
     "log_wp_at_0.1": "log(wP) at 0.1",
     "log_wp_at_0.5": "log(wP) at 0.5",
     "log_wp_at_0.9": "log(wP) at 0.9",
@@ -185,7 +185,7 @@ def _count(part: Mapping[str, Any]) -> Cell:
 
 
 def _share(value: float | None) -> str:
-    return number(None if value is None else 100 * value, 0) + (" %" if value is not None else "")
+    return number(None if value is None else 100 * value, 0) + ("%" if value is not None else "")
 
 
 def _named(text: str) -> str:

@@ -91,7 +91,7 @@ def test_the_verdict_stands_with_both_its_probabilities(
 
 
 def test_where_fakes_are_rare_the_same_findings_mean_less() -> None:
-    """62 % at even odds: 0.62 / 0.38 / 99 = 0.0165 to one."""
+    """62% at even odds: 0.62 / 0.38 / 99 = 0.0165 to one."""
     logit = float(np.log(0.62 / 0.38))
     odds = 0.62 / 0.38 / 99
     assert rarer(logit) == pytest.approx(odds / (1 + odds), abs=1e-4)

@@ -240,7 +240,7 @@ def test_stretches_add_up_to_the_tracks() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", ["talking/grid", "talking/hdtf", "talking/retalking"])
 def test_real_talking_faces_are_followed(packs: Path, folder: str) -> None:
-    """A plainly visible talking face has a box on at least 95 % of the clip's pictures."""
+    """A plainly visible talking face has a box on at least 95% of the clip's pictures."""
     for path in sorted((packs / folder).iterdir())[:3]:
         with Clip(path) as clip:
             seen = list(clip.pictures(SEARCH_EVERY))

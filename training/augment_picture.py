@@ -77,7 +77,7 @@ def noise(picture: np.ndarray, rng: Generator) -> np.ndarray:
 
 
 def rescale(picture: np.ndarray, rng: Generator) -> np.ndarray:
-    """Down to 30-90 % of its size and back up."""
+    """Down to 30-90% of its size and back up."""
     height, width = picture.shape[:2]
     factor = rng.uniform(0.3, 0.9)
     down = (cv2.INTER_AREA, cv2.INTER_LINEAR)[rng.integers(2)]

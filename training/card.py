@@ -123,7 +123,7 @@ def write_card(
         "## Thresholds\n",
         f"`likely fake` from {thresholds['likely_fake']:.3f}, `likely real` up to "
         f"{thresholds['likely_real']:.3f}: on composed clips of people that the fusion was not "
-        "trained on, at most 5 % of the real ones are called likely fake and at most 5 % of the "
+        "trained on, at most 5% of the real ones are called likely fake and at most 5% of the "
         "fakes likely real.\n",
     ]
     (bundle / "MODEL_CARD.md").write_text("\n".join(parts))
@@ -148,7 +148,7 @@ def _clip_table(scores: Path, manifest: Path) -> str:
     table, _ = join(read_scores(scores), read_manifest(manifest))
     rows = [
         "### Whole clips, through `avfake predict`\n",
-        f"{len(table)} clips of the `dev` split. AUC with its 95 % interval over people.\n",
+        f"{len(table)} clips of the `dev` split. AUC with its 95% interval over people.\n",
         "| modality | against | clips | coverage | log-loss | AUC |",
         "|---|---|--:|--:|--:|---|",
     ]
@@ -198,7 +198,7 @@ def _interval_table(scored: pd.DataFrame) -> str:
     A set that holds fakes alone is set against all the real of its own side: true fakes (`dev-`)
     against theirs, forgeries of held-out people against theirs.
     """
-    rows = ["| set | scores | people | AUC, 95 % over people |", "|---|--:|--:|---|"]
+    rows = ["| set | scores | people | AUC, 95% over people |", "|---|--:|--:|---|"]
     dev = scored["source"].str.startswith("dev-")
     for source, part in scored.groupby("source"):
         if not part["label"].any():

@@ -46,7 +46,7 @@ SAME_SOUND, OTHER_SOUND = -6.0, -3.0
 kbit/s and -19 to -30 at 64, through Opus and MP3 -12 to -33; other speech 0."""
 SAME_PICTURE, OTHER_PICTURE = 0.75, 1.15
 """Times the difference elsewhere. Talking clips through x264 at CRF 23 to 36 measured 0.41 to 1.01,
-faces warped by 6 % in the same way 0.72 to 11."""
+faces warped by 6% in the same way 0.72 to 11."""
 FAINT, VISIBLE = 1.0, 1.5  # grey levels: below there is no change, above there may be one
 SHIFT = 0.25  # seconds that the sounds may be apart
 QUIET = 1e-3  # RMS: seconds of original sound below it say nothing

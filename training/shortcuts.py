@@ -26,7 +26,7 @@ def shortcuts(samples: np.ndarray) -> np.ndarray:
     """float64 [7], in the order of `FEATURES`, of one window (float32 [n] at 16 kHz).
 
     Seconds after which the window repeats itself (its length if it does not), seconds of leading
-    and of trailing silence, root mean square and peak in dB, the frequency in Hz below which 99 %
+    and of trailing silence, root mean square and peak in dB, the frequency in Hz below which 99%
     of the power lies, and the share of power above 7 kHz in dB.
     """
     loud = np.flatnonzero(np.abs(samples) > 0.02 * np.max(np.abs(samples)))

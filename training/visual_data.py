@@ -288,7 +288,7 @@ class PairBatches(Dataset):
 
 
 def jitter(box: np.ndarray, rng: Generator) -> np.ndarray:
-    """The box scaled by 0.8 to 1.15 and moved by up to 8 %, as other finders and trackers do."""
+    """The box scaled by 0.8 to 1.15 and moved by up to 8%, as other finders and trackers do."""
     centre = np.array([box[0] + box[2], box[1] + box[3]]) / 2
     centre = centre + rng.uniform(-0.08, 0.08, 2) * box_size(box)
     half = np.array([box[2] - box[0], box[3] - box[1]]) / 2 * rng.uniform(0.8, 1.15)

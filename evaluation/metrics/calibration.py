@@ -1,4 +1,4 @@
-"""Do 70 of 100 clips called 70 % fake turn out fake? numpy only."""
+"""Do 70 of 100 clips called 70% fake turn out fake? numpy only."""
 
 from __future__ import annotations
 

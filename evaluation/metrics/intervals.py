@@ -25,7 +25,7 @@ def grouped_interval(
     draws: int = 500,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """95 % bootstrap interval (2.5 and 97.5 % of the draws) of `figure(label, score)`, people
+    """95% bootstrap interval (2.5 and 97.5% of the draws) of `figure(label, score)`, people
     (`group` `[n]`, anything that has a name) drawn with replacement.
 
     Draws in which the figure is NaN, such as an AUC of one class, are left out; (NaN, NaN) where it
@@ -83,7 +83,7 @@ class DeLong:
     first: float
     second: float
     difference: float  # first - second
-    low: float  # 95 % interval of the difference
+    low: float  # 95% interval of the difference
     high: float
     z: float
     p: float  # two-sided: how often as large a difference comes of none

@@ -41,7 +41,7 @@ def installed() -> tuple[dict[str, Maker], list[str]]:
 def world(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Pitch, envelope and aperiodicity, and back; two thirds of the time with another voice.
 
-    Pitch by up to 4 semitones (now and then flattened), formants by up to 12 %, envelopes
+    Pitch by up to 4 semitones (now and then flattened), formants by up to 12%, envelopes
     smoothed over time as averages of acoustic models are.
     """
     import pyworld
