@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,14 @@ def bundle() -> Bundle:
 def bundle_folder(bundle: Bundle) -> str:
     """Where that bundle lies, for tests that start a Python of their own."""
     return str(bundle.folder)
+
+
+@pytest.fixture
+def bundle_copy(bundle: Bundle, tmp_path: Path) -> Path:
+    """The shipped bundle in a folder that may be damaged."""
+    folder = tmp_path / "copy"
+    shutil.copytree(bundle.folder, folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
