@@ -103,7 +103,12 @@ class Worker(Generic[Item, Answer]):
         return self.result()
 
     def start(self, item: Item, timeout: float) -> None:
-        """Hand over an item. Its `timeout`, seconds, runs from when the process takes it on."""
+        """Hand over an item. Its `timeout`, seconds, runs from when the process takes it on.
+
+        An item that it is still at is given up.
+        """
+        if self._outcome is None:
+            self.stop()  # else that one's answer would be taken for this one's
         self._item, self._timeout, self._outcome = item, timeout, None
         self._starts = 0
         self._send()
@@ -208,7 +213,12 @@ class _Child:
         found = []
         try:
             while self.pipe in self._open and self.pipe.poll():
-                what, value = self.pipe.recv()
+                try:
+                    what, value = self.pipe.recv()
+                except (EOFError, OSError):
+                    raise
+                except Exception as error:  # such as an exception that takes more than its text
+                    what, value = "raised", RuntimeError(f"An answer cannot be read: {error}")
                 if what == "begun":
                     self._since, self._printed = time.monotonic(), 0
                 self.begun = what in ("begun", "told")

@@ -51,6 +51,8 @@ def act(what: str) -> Any:
             os.write(2, b"x" * (1 << 20))
     elif what == "raise":
         raise AvfakeError("not_media", "That is no film.")
+    elif what == "raise what does not travel":
+        raise Particular("film", "none")
     elif what == "answer what cannot leave":
         return lambda: None
     elif what == "chatter":
@@ -173,6 +175,45 @@ def test_what_the_work_tells_on_its_way_is_heard() -> None:
     finally:
         worker.stop()
     assert heard == [0, 1, 2, 0, 1]
+
+
+def test_an_item_that_was_given_up_does_not_answer_for_the_next() -> None:
+    """As where its progress cannot be printed any more."""
+
+    def hear(number: int) -> None:
+        if number == 7:
+            raise BrokenPipeError
+
+    worker: Worker[int, int] = Worker(doubling, hear=hear)
+    try:
+        with pytest.raises(BrokenPipeError):
+            worker.call(7, 60)
+        assert worker.call(8, 60) == 16
+    finally:
+        worker.stop()
+
+
+def doubling(tell: Callable[[int], None]) -> Callable[[int], int]:
+    def double(number: int) -> int:
+        tell(number)
+        return 2 * number
+
+    return double
+
+
+class Particular(Exception):
+    """Cannot be made anew from its text alone, which is how exceptions travel."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"{what}: {why}")
+
+
+def test_an_exception_that_does_not_travel_is_told_and_costs_its_own_item(
+    worker: Worker[str, Any],
+) -> None:
+    with pytest.raises(RuntimeError, match="An answer cannot be read"):
+        worker.call("raise what does not travel", 60)
+    assert worker.call("a", 60)[0] == "a"
 
 
 def counting(tell: Callable[[int], None]) -> Callable[[int], str]:
