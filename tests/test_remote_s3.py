@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -50,15 +51,15 @@ def bucket() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():
             patch.setenv(name, value)
-        client = boto3.client("s3")
-        client.create_bucket(Bucket="clips")
-        yield client
+        yield boto3.client("s3")
     moto.stop()
 
 
 @pytest.fixture(autouse=True)
 def anew(bucket: Any) -> Iterator[None]:
-    """Nothing is remembered of another test's server."""
+    """Nothing is there of another test's, and nothing is remembered of it."""
+    urlopen(Request(f"{os.environ['AWS_ENDPOINT_URL']}/moto-api/reset", method="POST")).close()
+    bucket.create_bucket(Bucket="clips")
     s3fs.S3FileSystem.clear_instance_cache()
     yield
     s3fs.S3FileSystem.clear_instance_cache()
