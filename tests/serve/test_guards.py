@@ -222,7 +222,7 @@ def test_a_head_that_never_ends_is_cut_off(server: Client, monkeypatch: pytest.M
             connection.settimeout(0.1)
             connection.sendall(sent)
             started, ended = time.monotonic(), False
-            while not ended and time.monotonic() - started < 5:
+            while not ended and time.monotonic() - started < 30:
                 try:
                     ended = connection.recv(100) == b""
                 except TimeoutError:
