@@ -8,12 +8,14 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from avfake.types import Prediction
 
 if TYPE_CHECKING:
     from avfake.detector import Detector
+    from avfake.isolation import IsolatedDetector
 
 
 def add_face_model(parser: argparse.ArgumentParser) -> None:
@@ -36,8 +38,16 @@ def add_timeout(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def mark(prediction: Prediction, out: str, detector: Detector) -> None:
-    """Write the marked-up clip, as a task for `avfake.isolation`."""
+def mark(prediction: Prediction, out: str, detector: IsolatedDetector) -> None:
+    """Write the marked-up clip in the detector's process. Whatever happens to that, only a whole
+    one is left. Raises AvfakeError."""
+    from avfake.markup import whole
+
+    with whole(out) as part:
+        detector.ask(partial(_mark, prediction, str(part)), prediction.path)
+
+
+def _mark(prediction: Prediction, out: str, detector: Detector) -> None:
     from avfake.markup import write_marked_video
 
     write_marked_video(prediction, out, detector.limits)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from functools import partial
 from typing import Any
 
 from avfake.cli_common import add_face_model, add_timeout, mark
@@ -88,7 +87,7 @@ def _predict(options: argparse.Namespace) -> int:
             else:
                 console.print(render(prediction), soft_wrap=True)
             if options.video and prediction.media is not None:
-                detector.ask(partial(mark, prediction, options.video), path)
+                mark(prediction, options.video, detector)
     return status
 
 

@@ -96,7 +96,7 @@ def _report(options: argparse.Namespace) -> int:
             write_pdf(page, options.pdf)
             written.append(Path(options.pdf))
         if options.video and prediction.media is not None:
-            detector.ask(partial(mark, prediction, options.video), path)
+            mark(prediction, options.video, detector)
             written.append(Path(options.video))
     if options.json:
         print(json.dumps(prediction.to_dict()))

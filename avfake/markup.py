@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,32 @@ def check_target(out: str | os.PathLike[str]) -> None:
         raise AvfakeError("usage", f"Nothing can be written in the folder {target.parent}.")
 
 
+@contextmanager
+def whole(out: str | os.PathLike[str]) -> Iterator[Path]:
+    """Where to write what becomes `out` in the end; of what fails, nothing stays.
+
+    It is in a folder of its own beside `out`. Raises AvfakeError `not_written`, and `usage` where
+    there is something at `out` by then.
+    """
+    target = Path(out)
+    try:
+        with tempfile.TemporaryDirectory(
+            prefix=".avfake-", dir=target.parent, ignore_cleanup_errors=True
+        ) as folder:
+            part = Path(folder) / target.name
+            yield part
+            check_target(target)
+            part.rename(target)
+    except OSError as error:
+        log.debug("%s: %s", out, error)
+        raise AvfakeError("not_written", f"{target.name} could not be written.") from None
+
+
 def write_marked_video(
     prediction: Prediction, out: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS
 ) -> None:
-    """Write `out` (MP4, 25 pictures a second, with sound): what was judged, and how.
+    """Write `out` (MP4, 25 pictures a second, with sound), whole or not at all: what was judged,
+    and how.
 
     Decodes `prediction.path` anew; scores are those of the prediction. Raises AvfakeError
     `nothing_to_mark` for a clip without pictures, `needs_extra` where moviepy is not installed,
@@ -88,19 +111,24 @@ def write_marked_video(
         if sound is not None:
             heard = AudioClip(_player(sound, start), count / FRAME_RATE, SAMPLE_RATE)
             video = video.with_audio(heard)
-        try:
-            with tempfile.TemporaryDirectory() as scratch:
-                video.write_videofile(
-                    str(Path(out)),
-                    codec="libx264",
-                    audio_codec="aac",
-                    audio_fps=SAMPLE_RATE,
-                    temp_audiofile_path=scratch,
-                    logger=None,
-                )
-        except OSError as error:
-            log.debug("%s: %s", out, error)
-            raise AvfakeError("not_written", f"{out} could not be written.") from None
+        with whole(out) as part:
+            video.write_videofile(
+                str(part),
+                codec="libx264",
+                audio_codec="aac",
+                audio_fps=SAMPLE_RATE,
+                temp_audiofile_path=str(part.parent),
+                logger=None,
+            )
+            _check_whole(part, limits)
+
+
+def _check_whole(part: Path, limits: Limits) -> None:
+    """Raise OSError unless the file can be opened: moviepy does not ask how FFmpeg ended."""
+    try:
+        Clip(part, limits=Limits(pixels=limits.pixels)).close()
+    except AvfakeError as error:
+        raise OSError(str(error)) from None
 
 
 def _player(sound: Sound, start: float) -> Callable[[Any], np.ndarray]:

@@ -98,8 +98,12 @@ class Worker(Generic[Item, Answer]):
         Raises Fault, and AvfakeError `no_worker` where no process lives until it takes an item on.
         """
         self.start(item, timeout)
-        while not self.done():
-            wait(self.waitables(), WATCH_EVERY)
+        try:
+            while not self.done():
+                wait(self.waitables(), WATCH_EVERY)
+        except BaseException:  # as Ctrl-C is: nobody waits for it, so it goes on with nothing
+            self.stop()
+            raise
         return self.result()
 
     def start(self, item: Item, timeout: float) -> None:

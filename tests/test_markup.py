@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from avfake.cli_common import mark
 from avfake.detector import Detector
 from avfake.limits import Limits
-from avfake.markup import _label, write_marked_video
+from avfake.markup import _label, whole, write_marked_video
 from avfake.media import Clip
 from avfake.types import SAMPLE_RATE, AvfakeError, Prediction
 from tests.clips import beeps, grey_frames, portrait, write_clip
@@ -105,6 +108,57 @@ def test_nothing_is_overwritten_and_nothing_begun_in_vain(
         write_marked_video(sample_prediction, tmp_path / name)
     assert caught.value.reason == "usage"
     assert (tmp_path / "there.mp4").read_text() == "mine"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on a file's size")
+def test_a_full_disk_leaves_nothing(detector: Detector, tmp_path: Path) -> None:
+    """Also where FFmpeg notices only at its end, which a short film comes to in one go."""
+    import resource
+
+    path = write_clip(tmp_path / "clip.mp4", [np.ascontiguousarray(portrait()[:300, :300])] * 10)
+    prediction = detector.predict(path)
+    out = tmp_path / "out" / "marked.mp4"
+    out.parent.mkdir()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(AvfakeError) as caught:
+            write_marked_video(prediction, out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.reason == "not_written"
+    assert str(caught.value) == "marked.mp4 could not be written."
+    assert not list(out.parent.iterdir())
+
+
+def test_a_process_that_is_lost_in_the_midst_leaves_nothing(
+    sample_prediction: Prediction, tmp_path: Path
+) -> None:
+    class Lost:
+        def ask(self, task: Any, about: str) -> None:
+            (begun,) = tmp_path.iterdir()
+            (begun / "marked.mp4").write_text("half a film")
+            raise AvfakeError("timeout", "It took more than 1 s.")
+
+    lost: Any = Lost()
+    with pytest.raises(AvfakeError, match="took more"):
+        mark(sample_prediction, str(tmp_path / "marked.mp4"), lost)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_came_to_be_there_meanwhile_stays(tmp_path: Path) -> None:
+    out = tmp_path / "marked.mp4"
+
+    def write() -> None:
+        with whole(out) as part:
+            part.write_text("film")
+            out.write_text("mine")
+
+    with pytest.raises(AvfakeError) as caught:
+        write()
+    assert caught.value.reason == "usage"
+    assert out.read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [out]
 
 
 def test_words_stay_within_the_picture() -> None:

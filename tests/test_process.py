@@ -186,8 +186,10 @@ def test_an_item_that_was_given_up_does_not_answer_for_the_next() -> None:
 
     worker: Worker[int, int] = Worker(doubling, hear=hear)
     try:
+        before = psutil.Process().children()
         with pytest.raises(BrokenPipeError):
             worker.call(7, 60)
+        assert psutil.Process().children() == before  # nor does it go on
         assert worker.call(8, 60) == 16
     finally:
         worker.stop()
