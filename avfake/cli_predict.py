@@ -55,7 +55,7 @@ def _predict(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.text import Text
 
-    from avfake.isolation import IsolatedDetector
+    from avfake.isolation import IsolatedDetector, reachable
     from avfake.report import render
     from avfake.terminal import visible
     from avfake.workers import Models
@@ -76,7 +76,7 @@ def _predict(options: argparse.Namespace) -> int:
 
     status = 0
     with IsolatedDetector(models, options.timeout, limits.memory, hear) as detector:
-        for path in options.paths:
+        for path in map(reachable, options.paths):
             spinner.update(Text(f"looking at {visible(path)}"))
             with spinner:
                 prediction = detector.predict(path)

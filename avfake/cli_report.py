@@ -59,7 +59,9 @@ def add_report(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
-    path = Path(options.path)
+    from avfake.isolation import IsolatedDetector, reachable
+
+    path = Path(reachable(options.path))
     out = Path(options.out or f"{path.name}.report.html")
     _check_targets(options, path, out)
     limits = limits_of(options)
@@ -69,7 +71,6 @@ def _report(options: argparse.Namespace) -> int:
 
     from avfake.credentials import read_credentials
     from avfake.html import check_html, check_pdf, write_pdf, write_whole
-    from avfake.isolation import IsolatedDetector
     from avfake.report import render
     from avfake.terminal import visible
     from avfake.workers import Models

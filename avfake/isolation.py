@@ -77,6 +77,14 @@ class IsolatedDetector:
         return answer
 
 
+def reachable(path: str) -> str:
+    """The path by which another process finds the same file: what is called /dev/fd/63 or
+    /proc/self/fd/63 is each process's own."""
+    folder, name = os.path.split(path)
+    folder = os.path.realpath(folder)
+    return os.path.join(folder, name) if folder.startswith(f"/proc/{os.getpid()}/") else path
+
+
 def _working(load: Callable[[], Detector], tell: Tell) -> Callable[[Any], Any]:
     detector = load()
     return lambda task: task(detector, tell)

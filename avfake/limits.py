@@ -21,7 +21,7 @@ class Limits:
     opening, decoding and converting, however many stages run beside it; a file that takes longer is
     an error `decode_too_slow` and never a shortened look, so that no score depends on how fast a
     machine is. `memory`: resident bytes of a worker process, kept by its supervisor
-    (`avfake.workers`): a file that makes its worker grow beyond them is an error `out_of_memory`.
+    (`avfake.process`): a file that makes its worker grow beyond them is an error `out_of_memory`.
     Within one process nobody keeps that last one.
     """
 

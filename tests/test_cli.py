@@ -201,6 +201,33 @@ def test_main_returns_its_status(
     assert json.loads(capsys.readouterr().out)["reason"] == "not_a_file"
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="only Linux tells of others' files")
+@pytest.mark.parametrize("command", ["predict", "report"])
+def test_a_file_that_is_open_already_is_judged_and_a_pipe_refused(
+    command: str, sample_path: Path, tmp_path: Path
+) -> None:
+    """As a shell names them: `avfake predict <(cat clip.mp4)` is a pipe. In the worker process,
+    where files are judged, the same number is another file or none."""
+    pipe, other = os.pipe()
+    clip = os.open(sample_path, os.O_RDONLY)
+    try:
+        answers = []
+        for number in (clip, pipe):
+            done = subprocess.run(
+                [sys.executable, "-m", "avfake", command, f"/dev/fd/{number}", "--json"],
+                stdout=subprocess.PIPE,
+                pass_fds=(number,),
+                cwd=tmp_path,
+                timeout=120,
+            )
+            answers.append(json.loads(done.stdout))
+    finally:
+        for one in (pipe, other, clip):
+            os.close(one)
+    assert [answer["reason"] for answer in answers] == [None, "not_a_file"]
+    assert answers[0]["media"]["video_codec"] == "h264"
+
+
 # Ctrl-C
 
 STARTS = {
