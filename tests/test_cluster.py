@@ -243,9 +243,10 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.mark.slow  # Ray takes its time before it takes a node for lost
 def test_without_the_node_that_it_runs_on_a_run_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    ray = pytest.importorskip("ray")
     monkeypatch.setattr(avfake.cluster, "_LOOK_EVERY", 0.5)
     with three_nodes((0, 1, 1)) as nodes:
+        import ray  # not before: it reads the cluster's token then
+
         jobs = (Job(f"slow-{number}.mp4") for number in itertools.count())
         answers = judge_on_cluster(jobs, Placed, 2, address=nodes.address)
         _, answer = next(answers)
