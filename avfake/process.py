@@ -25,6 +25,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -95,7 +96,8 @@ class Worker(Generic[Item, Answer]):
     def call(self, item: Item, timeout: float) -> Answer:
         """What `setup`'s function answers, or what it raises.
 
-        Raises Fault, and AvfakeError `no_worker` where no process lives until it takes an item on.
+        Raises Fault, and AvfakeError `no_worker` where no process lives until it takes an item on,
+        or on Windows.
         """
         self.start(item, timeout)
         try:
@@ -179,6 +181,8 @@ class _Child:
     """A process, its pipe and what it prints."""
 
     def __init__(self, setup: Callable[..., Callable[[Any], Any]], telling: bool) -> None:
+        if sys.platform == "win32":  # its pipes are no files, which decoders in C could print to
+            raise AvfakeError("no_worker", "Worker processes need Linux or macOS; on Windows, WSL.")
         # Started afresh, not forked: FFmpeg, OpenCV and onnxruntime hold threads and locks.
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()

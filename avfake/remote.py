@@ -11,8 +11,8 @@ What is fetched goes into a file without a name that only its process can open, 
 left of it however the process ends. The answer has the URL as it was given for its path, while
 messages have only its last part: addresses may hold passwords and signatures.
 
-Only http and https addresses are written with %-signs for what has a meaning in them; in the others
-each character stands for itself.
+Only http, https and file addresses are written with %-signs for what has a meaning in them; in the
+others each character stands for itself.
 """
 
 from __future__ import annotations

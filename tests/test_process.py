@@ -268,6 +268,15 @@ def test_ctrl_c_while_a_process_starts_is_not_for_it(repository: Path, tmp_path:
     assert (done.returncode, done.stdout, done.stderr) == (0, "a\n", "")
 
 
+def test_windows_is_told_in_a_sentence(
+    worker: Worker[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(AvfakeError, match="need Linux or macOS") as raised:
+        worker.call("a", 60)
+    assert raised.value.reason == "no_worker"
+
+
 def test_a_setup_that_fails_is_told_and_so_is_one_that_dies() -> None:
     for setup, reason in ((damaged, "bundle_damaged"), (partial(os._exit, 4), "no_worker")):
         worker: Worker[str, Any] = Worker(setup)
