@@ -92,7 +92,8 @@ def write_marked_video(
         height, width = (side // 2 * 2 for side in first.colour.shape[:2])
         current, start = first, first.time
         ends = [track.end for track in prediction.tracks]
-        end = clip.info.duration or max(ends, default=0.0)
+        # The clip may claim to last for ages; no more of it was judged.
+        end = min(clip.info.duration or max(ends, default=0.0), limits.seconds)
         count = max(1, round((end - start) * FRAME_RATE))
 
         def frame(when: float) -> np.ndarray:

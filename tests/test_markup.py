@@ -17,6 +17,7 @@ from avfake.markup import _label, whole, write_marked_video
 from avfake.media import Clip
 from avfake.types import SAMPLE_RATE, AvfakeError, Prediction
 from tests.clips import beeps, grey_frames, portrait, write_clip
+from tests.traps import TRAPS
 
 
 def first_picture(path: Path) -> np.ndarray:
@@ -97,6 +98,15 @@ def test_limits_hold_here_too(detector: Detector, tmp_path: Path) -> None:
     with pytest.raises(AvfakeError) as caught:
         write_marked_video(detector.predict(path), tmp_path / "out.mp4", Limits(pixels=100))
     assert caught.value.reason == "too_large"
+
+
+def test_a_clip_that_claims_to_last_for_ages_ends_where_judging_does(
+    detector: Detector, tmp_path: Path
+) -> None:
+    prediction = detector.predict(TRAPS["avi_header_lies"](tmp_path))
+    write_marked_video(prediction, tmp_path / "out.mp4", Limits(seconds=4.0))
+    with Clip(tmp_path / "out.mp4") as clip:
+        assert clip.info.duration == pytest.approx(4.0, abs=0.2)
 
 
 @pytest.mark.parametrize("name", ["out.avi", "there.mp4", "nowhere/out.mp4"])
