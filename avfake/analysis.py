@@ -33,12 +33,11 @@ from avfake.media import Clip
 from avfake.pictures import Picture
 from avfake.speech import SpeechActivity
 from avfake.tracks import SEARCH_EVERY, Stretch, Tracker, blocks
-from avfake.types import AvfakeError, BranchScore, Progress, Sound, Track
+from avfake.types import AvfakeError, BranchScore, Progress, Sound, Tell, Track
 
 MIN_SPEECH_IN_WINDOW = 0.8  # seconds of speech without which a mouth window is not judged
 _FACES_A_JOB = 16
 
-Telling = Callable[[Progress], None]
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -56,7 +55,7 @@ class Analysis:
         visual: VisualBranch,
         audio: AudioBranch,
         lipsync: LipSyncBranch,
-        tell: Telling,
+        tell: Tell,
     ) -> None:
         self._clip = clip
         self._tell = tell

@@ -9,7 +9,7 @@ import time
 from functools import cache
 from typing import overload
 
-from avfake.analysis import Analysis, Telling
+from avfake.analysis import Analysis
 from avfake.branches import AudioBranch, LipSyncBranch, VisualBranch
 from avfake.bundle import Bundle, load_bundle
 from avfake.faces import FaceFinder, load_finder
@@ -17,7 +17,7 @@ from avfake.fusion import Fusion
 from avfake.limits import DEFAULT_LIMITS, Limits, is_memory_fault
 from avfake.media import Clip
 from avfake.tracks import Tracker
-from avfake.types import AvfakeError, Prediction
+from avfake.types import AvfakeError, Prediction, Tell
 
 Pathlike = str | os.PathLike[str]
 log = logging.getLogger(__name__)
@@ -67,20 +67,20 @@ class Detector:
 
     @overload
     def predict(
-        self, path: Pathlike, longest: float | None = None, tell: Telling = ...
+        self, path: Pathlike, longest: float | None = None, tell: Tell = ...
     ) -> Prediction: ...
     @overload
     def predict(
         self,
         path: list[Pathlike] | tuple[Pathlike, ...],
         longest: float | None = None,
-        tell: Telling = ...,
+        tell: Tell = ...,
     ) -> list[Prediction]: ...
     def predict(
         self,
         path: Pathlike | list[Pathlike] | tuple[Pathlike, ...],
         longest: float | None = None,
-        tell: Telling = lambda progress: None,
+        tell: Tell = lambda progress: None,
     ) -> Prediction | list[Prediction]:
         """Score one file, or each of several in turn.
 
@@ -102,7 +102,7 @@ class Detector:
         _check_type(path)
         return self._predict(path, longest, tell)
 
-    def _predict(self, path: Pathlike, longest: float | None, tell: Telling) -> Prediction:
+    def _predict(self, path: Pathlike, longest: float | None, tell: Tell) -> Prediction:
         started = time.perf_counter()
         tracker = Tracker(self.finder)
         try:

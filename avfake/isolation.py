@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from avfake.limits import DEFAULT_LIMITS
 from avfake.process import Fault, Worker
-from avfake.types import AvfakeError, Prediction, Progress
+from avfake.types import AvfakeError, Prediction, Tell
 from avfake.workers import faulted
 
 if TYPE_CHECKING:
     from avfake.detector import Detector
 
 T = TypeVar("T")
-Tell = Callable[[Progress], None]
 
 
 class IsolatedDetector:

@@ -8,7 +8,7 @@ in pixels of the upright picture.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -159,6 +159,10 @@ class Progress:
 
     stage: str
     share: float
+
+
+Tell = Callable[[Progress], None]
+"""What hears how far a clip's judging is."""
 
 
 @dataclass(frozen=True)

@@ -96,14 +96,12 @@ def _video_options(codec: str) -> dict[str, str]:
 def remux(source: Path, path: Path, sound_delay: float = 0.0, with_sound: bool = True) -> Path:
     """The same streams in a new file, its sound `sound_delay` seconds later; nothing re-encoded."""
     with av.open(str(source)) as given, av.open(str(path), "w") as out:
-        video, audio = given.streams.video[0], given.streams.audio[0]
-        streams = {video.index: out.add_stream_from_template(video)}
-        if with_sound:
-            streams[audio.index] = out.add_stream_from_template(audio)
-        for packet in given.demux(*([video, audio] if with_sound else [video])):
+        kept = [given.streams.video[0], *(given.streams.audio[:1] if with_sound else ())]
+        streams = {stream.index: out.add_stream_from_template(stream) for stream in kept}
+        for packet in given.demux(*kept):
             if packet.dts is None:
                 continue
-            if packet.stream is audio:
+            if packet.stream.type == "audio":
                 shift = round(sound_delay / packet.time_base)
                 packet.pts += shift
                 packet.dts += shift

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avfake.types import AvfakeError, Prediction, Progress, Sound, probability
+from avfake.types import AvfakeError, Prediction, Sound, Tell, probability
 
 if TYPE_CHECKING:
     from avfake.credentials import Credentials
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 SPECTROGRAM = (1200, 160)
 """Pixels of the spectrogram, width and height."""
-Tell = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)

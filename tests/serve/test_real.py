@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 import psutil
@@ -23,7 +22,7 @@ import pytest
 
 from avfake.serve.schemas import Job, Wave
 from avfake.types import Prediction
-from tests.clips import write_clip
+from tests.clips import remux, write_clip
 from tests.processes import gone
 from tests.serve.servers import BOUNDARY, Client, form
 
@@ -125,13 +124,7 @@ def test_media_comes_in_ranges(real: Client, sample: dict[str, Any], sample_path
 def test_what_browsers_cannot_play_gets_a_preview(
     real: Client, sample: dict[str, Any], sample_path: Path, tmp_path: Path
 ) -> None:
-    film = tmp_path / "film.mkv"
-    with av.open(str(sample_path)) as source, av.open(str(film), "w") as out:
-        streams = {s.index: out.add_stream_from_template(s) for s in source.streams}
-        for packet in source.demux():
-            if packet.dts is not None:
-                packet.stream = streams[packet.stream.index]
-                out.mux(packet)
+    film = remux(sample_path, tmp_path / "film.mkv")
     job = real.done(real.sent(film.read_bytes(), "film.mkv"))
     assert job["result"]["fake_probability"] == pytest.approx(
         sample["result"]["fake_probability"], abs=0.02

@@ -76,7 +76,7 @@ def avi_header_lies(folder: Path) -> Path:
 def index_bomb(folder: Path) -> Path:
     """1.6 kB that claim forty million frames of one size in one chunk: 3 GB of index."""
     path = write_clip(folder / "clip.mp4", grey_frames([90] * 5))
-    path = remuxed_last(path, folder / "bomb.mp4")
+    path = remux(path, folder / "bomb.mp4")  # which has its index at the end
     table = "moov/trak/mdia/minf/stbl"
     lie(path, f"{table}/stsz", lambda _: struct.pack(">III", 0, 1, 40_000_000))
     lie(path, f"{table}/stsc", lambda _: struct.pack(">IIIII", 0, 1, 1, 40_000_000, 1))
@@ -88,17 +88,6 @@ def index_bomb_in_a_fragment(folder: Path) -> Path:
     options = {"movflags": "+frag_keyframe+empty_moov+default_base_moof"}
     path = sample(folder / "clip.mp4", **options)
     return lie(path, "moof/traf/trun", overwritten(4, struct.pack(">I", 1 << 26)))
-
-
-def remuxed_last(source: Path, path: Path) -> Path:
-    """The same with its index at the end."""
-    with av.open(str(source)) as given, av.open(str(path), "w") as out:
-        streams = {s.index: out.add_stream_from_template(s) for s in given.streams}
-        for packet in given.demux():
-            if packet.dts is not None:
-                packet.stream = streams[packet.stream.index]
-                out.mux(packet)
-    return path
 
 
 def metadata(value: bytes, folder: Path) -> Path:
