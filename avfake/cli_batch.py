@@ -180,25 +180,13 @@ def _files(options: argparse.Namespace) -> Files:
         allowed = protocols(options.fetch)
         urls = [one for one in options.inputs if is_url(one, allowed)]
     try:
-        files = Files([one for one in options.inputs if one not in urls], _joined(urls, listed))
+        files = Files([one for one in options.inputs if one not in urls], listed, urls)
     except AvfakeError as error:  # a name that was mistyped
         raise AvfakeError("usage", str(error)) from None
     if next(iter(files), None) is None:
         where = ", ".join([*options.inputs, *([options.list] if options.list else [])])
         raise AvfakeError("usage", f"There are no files in {where}.")
     return files
-
-
-def _joined(urls: list[str], listed: IO[bytes] | None) -> IO[bytes] | None:
-    """The list, with addresses that were given otherwise before its lines."""
-    if not urls:
-        return listed
-    file = tempfile.TemporaryFile()  # noqa: SIM115
-    file.writelines(os.fsencode(url) + b"\n" for url in urls)
-    if listed is not None:
-        with listed:
-            shutil.copyfileobj(listed, file)
-    return file
 
 
 def _open_list(name: str) -> IO[bytes]:

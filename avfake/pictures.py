@@ -117,7 +117,8 @@ class Still:
 def read_still(file: Any, name: str, pixels: int = DEFAULT_LIMITS.pixels) -> Still:
     """Decode an image file, upright by its EXIF note.
 
-    Raises AvfakeError `too_large` before decoding one of more than `pixels`, or `not_media`.
+    Raises AvfakeError `too_large` before decoding one of more than `pixels`, or `not_media`, and
+    OSError where the disk fails.
     """
     try:
         with Image.open(file, formats=("JPEG", "PNG", "WEBP", "BMP")) as image:
@@ -130,6 +131,8 @@ def read_still(file: Any, name: str, pixels: int = DEFAULT_LIMITS.pixels) -> Sti
     except Image.DecompressionBombError:  # Pillow's own limit, far above ours
         raise AvfakeError("too_large", f"{name} has more than {pixels} pixels.") from None
     except (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's fault; Pillow's own have no number
         log.debug("%s: %s", name, error)
         raise AvfakeError("not_media", f"{name} is an image that cannot be decoded.") from None
     factor = COLOUR_SIDE / max(picture.shape[:2])

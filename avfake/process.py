@@ -159,7 +159,11 @@ class Worker(Generic[Item, Answer]):
 
     def _send(self) -> None:
         if self._child is None:
-            self._child = _Child(self._setup, self._hear is not None)
+            try:
+                self._child = _Child(self._setup, self._hear is not None)
+            except OSError as error:  # too many processes or open files, or no memory
+                text = f"No worker process can be started: {error.strerror}."
+                raise AvfakeError("no_worker", text) from None
             self._starts += 1
         self._child.send(self._item)
 
@@ -254,7 +258,7 @@ class _Child:
         try:
             held = self._watched.memory_info().rss
         except psutil.Error:
-            return None  # it has just died: how will be known next time
+            held = 0  # it has just died: how will be known next time
         if memory is not None and held > memory:
             return Fault("out_of_memory", f"took more than {memory / 2**30:.3g} GB of memory")
         # An item that was sent and is not begun waits for a process that is starting.

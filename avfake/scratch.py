@@ -14,7 +14,7 @@ from pathlib import Path
 from avfake.lines import hold
 
 _PREFIX = "avfake-"
-_LOCK = "lock"
+_LOCK = "avfake.lock"
 _ABANDONED = 3600.0  # seconds after which a folder that was never locked is nobody's
 
 
@@ -52,7 +52,7 @@ def _sweep() -> None:
             lock = folder / _LOCK
             if not lock.exists():  # its process was killed, or is about to lock it
                 if time.time() - folder.stat().st_mtime > _ABANDONED:
-                    shutil.rmtree(folder, ignore_errors=True)
+                    folder.rmdir()  # if it is empty: else it is somebody else's
                 continue
             with lock.open("r+b") as file:
                 if hold(file.fileno()):

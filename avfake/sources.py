@@ -16,6 +16,7 @@ import stat
 import unicodedata
 import zipfile
 import zlib
+from codecs import BOM_UTF8
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -86,8 +87,8 @@ class Video:
 
 
 class Files:
-    """All that lies in folders (with their subfolders), zips, globs and single files, and what
-    `listed`, an open binary file, names: one file a line.
+    """All that lies in folders (with their subfolders), zips, globs and single files, then
+    `addresses`, and what `listed`, an open binary file, names: one file or address a line.
 
     Each iteration lists anew and holds no more than one folder's names, so that there may be
     millions. Links to folders are not followed: a stranger's may lead anywhere. What cannot be
@@ -96,10 +97,16 @@ class Files:
     """
 
     def __init__(
-        self, sources: Sequence[str | os.PathLike[str]], listed: IO[bytes] | None = None
+        self,
+        sources: Sequence[str | os.PathLike[str]],
+        listed: IO[bytes] | None = None,
+        addresses: Sequence[str] = (),
     ) -> None:
+        if "" in sources:  # as of a variable that is not set; a Path would make "." of it
+            raise AvfakeError("not_found", "An empty name names no folder, zip or file.")
         self._sources = [str(Path(source)) for source in sources]
         self._list = listed
+        self._addresses = addresses
         self._open = ExitStack()
         self._archives: OrderedDict[str, _Archive] = OrderedDict()
         self._unpacked: Path | None = None
@@ -132,8 +139,11 @@ class Files:
                     yield from self._in(path)
                 except AvfakeError as fault:
                     yield Video(os.path.basename(path), path, fault=fault)
+        yield from (Video(address, address) for address in self._addresses)
         if self._list is not None:
             self._list.seek(0)
+            if self._list.read(len(BOM_UTF8)) != BOM_UTF8:  # which Windows' programs begin with
+                self._list.seek(0)
             for line in self._list:
                 if name := os.fsdecode(line.rstrip(b"\r\n")):
                     yield Video(name, name)
@@ -156,7 +166,11 @@ class Files:
             text = f"{video.basename} cannot be unpacked: it is packed in a way that is not read."
             raise AvfakeError("not_readable", text)
         if self._unpacked is None:
-            self._unpacked = self._open.enter_context(scratch())
+            try:
+                self._unpacked = self._open.enter_context(scratch())
+            except OSError as error:
+                text = f"There is no temporary folder to unpack into: {error.strerror}."
+                raise AvfakeError("not_writable", text) from None
         self._count += 1
         path = self._unpacked / f"{self._count}.video"
         try:

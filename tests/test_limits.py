@@ -175,15 +175,25 @@ class Failing(io.BytesIO):
         return super().read(count)
 
 
+@pytest.mark.parametrize("name", ["clip.mp4", "still.jpg", "still.png"])
 def test_a_disk_that_fails_is_told_and_not_taken_for_the_end(
-    sample_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    sample_path: Path,
+    bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
 ) -> None:
     def failing(path: Path, most: int) -> Failing:
         return Failing(path.read_bytes())
 
+    path = sample_path
+    if name != "clip.mp4":
+        path = tmp_path / name
+        cv2.imwrite(str(path), texture(600, 800))
     monkeypatch.setattr("avfake.media.open_regular", failing)
-    prediction = Detector(bundle).predict(sample_path)
+    prediction = Detector(bundle).predict(path)
     assert (prediction.status, prediction.reason) == ("error", "not_readable")
+    assert prediction.message == f"{path.name} cannot be read: Input/output error."
 
 
 # Memory

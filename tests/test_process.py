@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import resource
 import signal
 import struct
 import subprocess
@@ -275,6 +276,38 @@ def test_windows_is_told_in_a_sentence(
     with pytest.raises(AvfakeError, match="need Linux or macOS") as raised:
         worker.call("a", 60)
     assert raised.value.reason == "no_worker"
+
+
+def test_a_process_that_cannot_be_started_is_told_in_a_sentence(worker: Worker[str, Any]) -> None:
+    """As where an account may have no more processes or open files."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = {int(number) for number in os.listdir("/dev/fd")}
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(used) + 2, before[1]))
+    try:
+        with pytest.raises(AvfakeError, match="started: Too many open files") as raised:
+            worker.call("a", 60)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert raised.value.reason == "no_worker"
+    assert worker.call("a", 60)[0] == "a"
+
+
+def test_the_clock_is_kept_where_nobody_tells_the_memory(
+    worker: Worker[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker.call("a", 60)
+
+    def hidden(process: psutil.Process) -> None:
+        raise psutil.AccessDenied(process.pid)
+
+    monkeypatch.setattr(psutil.Process, "memory_info", hidden)
+    worker.start("sleep", 0.2)
+    until = time.monotonic() + 60
+    while not worker.done():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    with pytest.raises(Fault, match=r"more than 0\.2 s"):
+        worker.result()
 
 
 def test_a_setup_that_fails_is_told_and_so_is_one_that_dies() -> None:

@@ -240,6 +240,24 @@ def test_a_list_names_files_as_they_are(tmp_path: Path) -> None:
     assert shown(listed=listed) == names
 
 
+def test_a_list_may_begin_with_a_mark_of_its_encoding() -> None:
+    """As Windows' programs write it; a file's name does not begin so."""
+    for text in ("\ufeffa.mp4\r\nb.mp4\r\n", "a.mp4\nb.mp4", "\ufeff", "a"):
+        names = text.lstrip("\ufeff").split()
+        assert shown(listed=text.encode()) == names
+
+
+def test_an_empty_name_is_not_the_current_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a shell's variable that is not set."""
+    monkeypatch.chdir(folder)
+    for sources in ([""], [".", ""]):
+        with pytest.raises(AvfakeError, match="empty name") as caught:
+            Files(sources)
+        assert caught.value.reason == "not_found"
+
+
 def test_a_zip_that_is_none_is_told_among_others(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(b"no zip")
     os.mkfifo(tmp_path / "b.zip")
@@ -429,3 +447,30 @@ def test_a_folder_that_its_process_never_locked_is_removed_in_the_end(
     with scratch():
         assert fresh.exists()
         assert not old.exists()
+
+
+def test_folders_of_others_stay_whatever_they_are_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As this program's own source is called where it was unpacked: avfake-main."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name, file in (("avfake-main", "README.md"), ("avfake-flat", "lock")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text("precious")
+        os.utime(tmp_path / name, (0, 0))
+    with scratch():
+        pass
+    assert {path.read_text() for path in tmp_path.glob("*/*")} == {"precious"}
+    assert len(list(tmp_path.glob("*/*"))) == 2
+
+
+def test_without_a_folder_to_unpack_into_the_run_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = zipped(tmp_path / "t.zip", {"a.mp4": b"A"})
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with Files([path]) as files:
+        (video,) = files
+        with pytest.raises(AvfakeError, match="no temporary folder") as caught:
+            files.fetch(video)
+    assert caught.value.reason == "not_writable"
