@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from avfake.types import Prediction
 
@@ -100,6 +101,13 @@ def printer(quiet: bool) -> Callable[[str], None]:
     return say
 
 
+def print_json(answer: Mapping[str, Any]) -> None:
+    """Print an answer, at once, as a line of JSON that any parser reads."""
+    from avfake.scores import readable
+
+    print(json.dumps(readable(answer)), flush=True)
+
+
 def counted(number: int, noun: str) -> str:
     """A number of things: 1 file, 2,000 files."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
@@ -125,12 +133,13 @@ def some(text: str) -> int:
 
 
 def duration(text: str) -> float:
-    """Seconds of "8h30m", "45m", "90s" or "5400"."""
-    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip().lower())
+    """Seconds of "8h30m", "45m", "90s" or "5400"; of "8h30" nobody knows what the 30 are."""
+    number = r"(\d+(?:\.\d+)?)"
+    match = re.fullmatch(rf"(?:(\d+)h)?(?:(\d+)m)?(?:{number}s)?|{number}", text.strip().lower())
     seconds = 0.0
     if match is not None:
-        hours, minutes, rest = (float(part or 0) for part in match.groups())
-        seconds = 3600 * hours + 60 * minutes + rest
+        hours, minutes, *rest = (float(part or 0) for part in match.groups())
+        seconds = 3600 * hours + 60 * minutes + sum(rest)
     if seconds <= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is no time such as 8h30m, 45m or 90s")
     return seconds

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
-from avfake.cli_common import add_face_model, add_timeout, mark
+from avfake.cli_common import add_face_model, add_timeout, mark, print_json
 from avfake.cli_limits import add_limits, limits_of
 from avfake.types import AvfakeError, Progress
 
@@ -83,7 +82,7 @@ def _predict(options: argparse.Namespace) -> int:
             if prediction.status != "ok":
                 status = 1
             if options.json:
-                print(json.dumps(prediction.to_dict()), flush=True)
+                print_json(prediction.to_dict())
             else:
                 console.print(render(prediction), soft_wrap=True)
             if options.video and prediction.media is not None:
@@ -92,7 +91,6 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError("a count of cores is 0 or more")
-    return value
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of cores, such as 2")
+    return int(text)

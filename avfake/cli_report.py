@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avfake.cli_common import add_face_model, add_timeout, mark
+from avfake.cli_common import add_face_model, add_timeout, mark, print_json
 from avfake.cli_limits import add_limits, limits_of
 from avfake.types import AvfakeError, Prediction
 
@@ -100,7 +99,7 @@ def _report(options: argparse.Namespace) -> int:
             mark(prediction, options.video, detector)
             written.append(Path(options.video))
     if options.json:
-        print(json.dumps(prediction.to_dict()))
+        print_json(prediction.to_dict())
     else:
         console = Console(highlight=False)
         console.print(render(prediction), soft_wrap=True)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from avfake.cli_common import Teller, duration, printer, some, span
+from avfake.cli_common import Teller, duration, print_json, printer, some, span
 from avfake.cli_limits import add_limits, limits_of
 from avfake.types import AvfakeError
 
@@ -136,7 +135,7 @@ def _submit(options: argparse.Namespace) -> int:
             raise
     log = log_of(options.out)
     if options.json:
-        print(json.dumps(outcome.to_dict()))
+        print_json(outcome.to_dict())
     else:
         held = len(outcome.failures)
         say(f"{options.out}: {outcome.total} videos, {outcome.total - held} scored")

@@ -28,7 +28,7 @@ from avfake.workers import Job, Judge, judge_each
 
 KAGGLE_BUDGET = 9 * 3600 / 4000
 """Seconds a video that DFDC's competition allowed: nine hours for 4,000 videos."""
-LATER = ("deadline", "not_found", "ambiguous")
+LATER = ("deadline", "not_found", "ambiguous", "not_writable")
 """Reasons for having no score that another run may overcome."""
 _ATTEMPTS = 5  # runs that may be killed while they look at a video; it need not be its fault
 _WRITE_EVERY = 1.0  # seconds
@@ -145,6 +145,8 @@ def submit(
     out = Path(out)
     if out.is_dir():
         raise AvfakeError("not_writable", f"{out} is a folder: name the file to write.")
+    if out.exists() and any(_is_at(file.path, out) for file in sources.files):
+        raise AvfakeError("usage", f"{out} is what is to be judged: name another file to write.")
     run = _Run(sources, sample, out, settings)
     log_path = log_of(out)
     if not log_path.exists():
@@ -159,6 +161,10 @@ def submit(
         run.judge(load, Pace(until, settings.workers, settings.timeout), tell)
         run.write()
     return run.outcome(time.monotonic() - started)
+
+
+def _is_at(path: str, out: Path) -> bool:
+    return os.path.basename(path) == out.name and os.path.exists(path) and out.samefile(path)
 
 
 def log_of(out: str | os.PathLike[str]) -> Path:

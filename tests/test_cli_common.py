@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 
 import pytest
 
-from avfake.cli_common import Teller, counted, duration, some, span
+from avfake.cli_common import Teller, counted, duration, print_json, some, span
 
 
 class Screen(io.StringIO):
@@ -51,12 +52,12 @@ def test_times_and_numbers_as_people_say_them() -> None:
         "1 file",
         "2,000 files",
     ]
-    assert [duration(text) for text in ("8h30m", "45m", "90s", "1.5", "1h")] == [
-        *(30_600, 2700, 90, 1.5, 3600)
+    assert [duration(text) for text in ("8h30m", "45m", "90s", "1.5", "1h", "1M2.5S")] == [
+        *(30_600, 2700, 90, 1.5, 3600, 62.5)
     ]
 
 
-@pytest.mark.parametrize("text", ["", "0", "soon", "5x", "-3", "1m1h"])
+@pytest.mark.parametrize("text", ["", "0", "soon", "5x", "-3", "1m1h", "8h30", "1 h"])
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="no time"):
         duration(text)
@@ -66,3 +67,11 @@ def test_what_is_no_time_is_refused(text: str) -> None:
 def test_what_is_no_number_of_processes_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="no number of processes"):
         some(text)
+
+
+def test_what_is_printed_as_json_is_read_by_any_parser(capsys: pytest.CaptureFixture[str]) -> None:
+    """Python would take half of a surrogate and NaN, which JSON does not know."""
+    print_json({"path": os.fsdecode(b"clip\xff.mp4"), "fps": float("nan"), "name": "ü\n"})
+    assert capsys.readouterr().out == (
+        '{"path": "clip\\\\xff.mp4", "fps": null, "name": "\\u00fc\\n"}\n'
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
 import os
@@ -164,6 +165,36 @@ def test_what_cannot_be_unpacked_costs_no_other(tmp_path: Path) -> None:
     path.write_bytes(raw)
     outcome = run(path, ["a.mp4", "b.mp4"], tmp_path / "s.csv")
     assert outcome.failures == {"a.mp4": "not_readable"}
+
+
+def test_a_disk_that_was_full_while_unpacking_costs_no_score_in_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, out = tmp_path / "t.zip", tmp_path / "s.csv"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.mp4", "1")
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("avfake.sources.shutil.copyfileobj", full)
+        assert run(path, ["a.mp4"], out).failures == {"a.mp4": "not_writable"}
+    assert run(path, ["a.mp4"], out).failures == {}
+
+
+@pytest.mark.parametrize("name", ["videos.zip", "a.mp4"])
+def test_what_is_to_be_judged_is_not_written_over(tmp_path: Path, name: str) -> None:
+    folder = videos(tmp_path / "t", {"a.mp4": "1"})
+    with zipfile.ZipFile(folder / "videos.zip", "w") as archive:
+        archive.writestr("b.mp4", "1")
+    before = (folder / name).read_bytes()
+    source = folder / name if name.endswith("zip") else folder
+    with pytest.raises(AvfakeError, match="what is to be judged") as caught:
+        run(source, ["a.mp4"], folder / name)
+    assert caught.value.reason == "usage"
+    assert (folder / name).read_bytes() == before
+    assert not log_of(folder / name).exists()
 
 
 # The deadline
