@@ -14,7 +14,6 @@ in a library that it calls. Exit status 1: there was one.
 from __future__ import annotations
 
 import argparse
-import os
 import struct
 import sys
 import tempfile
@@ -34,6 +33,9 @@ from avfake.types import Prediction
 from avfake.workers import Job, Models, cores, judge_each
 
 SAMPLE = Path(__file__).parent.parent / "examples" / "sample.mp4"
+AV1 = Path(__file__).with_name("av1.mp4")
+"""Held, not made: the AV1 encoder at hand (SVT-AV1) gives a process of root's, and all that it
+starts from then on, the highest real-time priority, before which no other process gets a turn."""
 PICTURES = 15
 SHAPE = (144, 176)
 SOUND_RATE = 16_000
@@ -42,7 +44,6 @@ CLIPS: dict[str, tuple[str, str | None, str | None]] = {
     "h264": ("mp4", "libx264", "aac"),
     "fragments": ("mp4", "libx264", "aac"),
     "hevc": ("mp4", "libx265", "aac"),
-    "av1": ("mp4", "libsvtav1", None),
     "cenc": ("mp4", "libx264", None),
     "prores": ("mov", "prores", "pcm_s16le"),
     "vp9": ("webm", "libvpx-vp9", "libopus"),
@@ -72,7 +73,6 @@ OPTIONS = {
 }
 CODER = {
     "libx265": {"preset": "ultrafast", "x265-params": "log-level=none:pools=none:frame-threads=1"},
-    "libsvtav1": {"preset": "12", "svtav1-params": "lp=1"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8"},
     "libx264": {"preset": "veryfast", "g": "8"},
 }
@@ -99,8 +99,7 @@ def make_seeds() -> list[Seed]:
         parts = [p for f in container.decode(audio=0) for p in resampler.resample(f)]
         sound = np.concatenate([part.to_ndarray()[0] for part in parts])[: SOUND_RATE * 3 // 2]
     frames = [cv2.resize(f, SHAPE[::-1], interpolation=cv2.INTER_AREA) for f in frames]
-    os.environ.setdefault("SVT_LOG", "0")  # the AV1 coder tells all about itself otherwise
-    seeds = []
+    seeds = [Seed("av1", "mp4", AV1.read_bytes())]
     with tempfile.TemporaryDirectory() as folder:
         for name, (suffix, video, audio) in CLIPS.items():
             path = Path(folder) / f"{name}.{suffix}"

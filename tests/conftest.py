@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,15 @@ from avfake.detector import Detector
 from avfake.types import Prediction
 
 REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=sys.platform == "linux")
+def ordinary_priority() -> Iterator[None]:
+    """No test changes the process's priority: some libraries make it a real-time one, and then
+    whatever waits by spinning, here or in a process started later, starves the machine."""
+    before = os.sched_getscheduler(0)
+    yield
+    assert os.sched_getscheduler(0) == before
 
 
 @pytest.fixture(scope="session")
