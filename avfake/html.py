@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import math
 import os
 import secrets
@@ -35,14 +36,16 @@ from avfake.evidence import (
 from avfake.media import Clip
 from avfake.report import NAMES, WARNINGS
 from avfake.terminal import visible
-from avfake.timeline import Lane, clock, lanes, length_of, percent, ticks
+from avfake.timeline import Lane, clock, lanes, length_of, ticks
 from avfake.types import (
     SUSPICIOUS,
+    WEAK_MATCH,
     AvfakeError,
     BranchScore,
     MediaInfo,
     Prediction,
     Sound,
+    percent,
     probability,
 )
 
@@ -96,6 +99,7 @@ def report_html(
         name=visible(name or Path(prediction.path).name),
         made=datetime.now(UTC),
         version=__version__,
+        words=_words(),
         prediction=prediction,
         message=visible(prediction.message or ""),
         answer=_answer(prediction, detector),
@@ -202,12 +206,17 @@ def _template() -> Any:
     return environment.from_string(source.read_text("utf-8"))
 
 
+def _words() -> Any:
+    """The page of `avfake serve` says what answers mean, and where they fail; so does this one."""
+    return json.loads((files("avfake") / "serve" / "page" / "texts.json").read_text("utf-8"))
+
+
 def _answer(prediction: Prediction, detector: Detector) -> dict[str, Any] | None:
     """The verdict, its probability here and where fakes are rare; None where there is none."""
     if prediction.logit is None or prediction.verdict is None:
         return None
     return {
-        "kind": prediction.verdict.removeprefix("likely "),
+        "kind": {"likely fake": "fake", "likely real": "real"}.get(prediction.verdict, "unsure"),
         "words": prediction.verdict.capitalize(),
         "value": probability(prediction.logit),
         "rare": rarer(prediction.logit),
@@ -285,7 +294,9 @@ def _finding(prediction: Prediction, branch: str, score: BranchScore) -> str:
     fit = f"The sound fits best {abs(offset):.0f} ms {side} the lips"
     if abs(offset) < 20:
         fit = "The sound fits best where it is"
-    return f"{fit}; how clearly: {confidence:.2f}, where 0 is not at all and 2 the most."
+    if confidence < WEAK_MATCH:
+        return f"{fit}, but the match is weak: it may as well be another offset."
+    return f"{fit}."
 
 
 def _lane_name(lane: Lane) -> str:

@@ -15,7 +15,6 @@ import numpy as np
 
 from avfake.limits import DEFAULT_LIMITS, Limits
 from avfake.media import Clip
-from avfake.timeline import percent
 from avfake.types import (
     FRAME_RATE,
     SAMPLE_RATE,
@@ -25,6 +24,7 @@ from avfake.types import (
     Sound,
     Track,
     Window,
+    percent,
     probability,
 )
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from avfake.terminal import visible
-from avfake.types import SUSPICIOUS, MediaInfo, Prediction, Window, probability
+from avfake.types import SUSPICIOUS, MediaInfo, Prediction, Window, percent, probability
 
 NAMES = {"visual": "picture", "audio": "voice", "lipsync": "lip-sync"}
 WARNINGS = {
@@ -44,14 +44,14 @@ def render(prediction: Prediction) -> RenderableType:
         Text.assemble(
             "  ",
             (prediction.verdict, _STYLES[prediction.verdict]),
-            f"  probability of a fake {prediction.fake_probability:.2f}",
+            f"  probability of a fake {percent(probability(prediction.logit))}",
         )
     )
     parts.append(_branches(prediction))
     if prediction.segments:
         worst = sorted(prediction.segments, key=lambda s: -s.logit)[:3]
         spans = ", ".join(
-            f"{s.start:.1f}-{s.end:.1f} s ({NAMES[s.branch]} {probability(s.logit):.2f})"
+            f"{s.start:.1f}-{s.end:.1f} s ({NAMES[s.branch]} {percent(probability(s.logit))})"
             for s in worst
         )
         parts.append(Text(f"  most suspicious: {spans}"))
@@ -93,7 +93,7 @@ def _branches(prediction: Prediction) -> Table:
     table.add_column("")
     for name, score in prediction.branches.items():
         known = score.logit is not None
-        value = f"{probability(score.logit):.2f}" if score.logit is not None else "-"
+        value = "-" if score.logit is None else percent(probability(score.logit))
         course = strip(score.windows, duration) if known and duration >= 1 else Text()
         table.add_row(f"  {NAMES[name]}", value, course, score.note())
     return table

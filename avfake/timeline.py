@@ -115,15 +115,6 @@ def clock(seconds: float, places: int = 0) -> str:
     return f"{text}.{part:0{places}d}" if places else text
 
 
-def percent(value: float) -> str:
-    """A probability as people read it: whole per cent, finer where it is small."""
-    if value >= 0.995:
-        return "over 99%"
-    if value < 0.001:
-        return "under 0.1%"
-    return f"{100 * value:.1f}%" if value < 0.0995 else f"{100 * value:.0f}%"
-
-
 def _faces(prediction: Prediction, score: BranchScore, length: float) -> list[Lane]:
     logits = prediction.track_logits
     order = sorted(logits, key=lambda track: -logits[track])

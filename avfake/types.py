@@ -22,6 +22,8 @@ FRAME_RATE = 25.0
 
 SUSPICIOUS = 0.7
 """Probability from which a stretch of time is pointed out: windows err more often than clips."""
+WEAK_MATCH = 0.1
+"""Lip-sync's confidence below which its offset may be any: no alignment stands out."""
 REASONS = {
     "no_face": "no face found",
     "no_picture": "no picture",
@@ -222,8 +224,8 @@ class BranchScore:
             return ""
         offset = self.details["offset_ms"]
         side = "late" if offset > 0 else "early"
-        when = f"sound {abs(offset):.0f} ms {side}" if abs(offset) >= 20 else "sound on time"
-        return f"{when}, confidence {self.details['confidence']:.2f}"
+        when = f"sound {abs(offset):.0f} ms {side}" if abs(offset) >= 20 else "sound in step"
+        return f"{when} (weak match)" if self.details["confidence"] < WEAK_MATCH else when
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -325,12 +327,13 @@ class Prediction:
         }
 
     def __str__(self) -> str:
-        if self.status != "ok":
+        if self.logit is None:
             return f"{self.path}: {self.status}: {self.message}"
-        lines = [f"{self.path}: {self.verdict} (fake probability {self.fake_probability:.2f})"]
+        share = percent(probability(self.logit))
+        lines = [f"{self.path}: {self.verdict} (probability of a fake {share})"]
         for name, score in self.branches.items():
-            value = "   -" if score.logit is None else f"{probability(score.logit):.2f}"
-            lines.append(f"  {name:8s} {value}  {score.note()}".rstrip())
+            value = "-" if score.logit is None else percent(probability(score.logit))
+            lines.append(f"  {name:8s} {value:>8s}  {score.note()}".rstrip())
         lines += [f"  warning: {warning}" for warning in self.warnings]
         return "\n".join(lines)
 
@@ -341,6 +344,15 @@ def probability(logit: float) -> float:
         return round(1.0 / (1.0 + math.exp(-logit)), 4)
     odds = math.exp(logit)
     return round(odds / (1.0 + odds), 4)
+
+
+def percent(value: float) -> str:
+    """A probability as people read it: whole per cent, never none and never all of them."""
+    if value < 0.01:
+        return "under 1%"
+    if value > 0.99:
+        return "over 99%"
+    return f"{(round(10_000 * value) + 50) // 100}%"  # halves go up, as in the browser
 
 
 def _rounded(value: float | None, places: int) -> float | None:

@@ -54,23 +54,23 @@ def test_the_answer_comes_first(prediction: Prediction) -> None:
     assert lines[0].startswith("clip [b].mp4")
     assert "4.0 s, 640x360, 29.97 fps, h264 + aac" in lines[0]
     assert "likely fake" in lines[1]
-    assert "0.95" in lines[1]
+    assert "95%" in lines[1]
 
 
 def test_each_branch_has_a_row_of_its_own(prediction: Prediction) -> None:
     text = text_of(prediction)
     rows = {line.split()[0]: line for line in text.splitlines() if line.strip()}
-    assert "0.98" in rows["picture"]
+    assert "98%" in rows["picture"]
     assert "▁▁██" in rows["picture"]
     assert REASONS["no_speech"] in rows["voice"]
     assert "█" not in rows["voice"]
     assert "sound 120 ms early" in rows["lip-sync"]
-    assert "confidence 0.42" in rows["lip-sync"]
+    assert "weak" not in rows["lip-sync"]
 
 
 @pytest.mark.parametrize(
     ("offset", "words"),
-    [(0.0, "sound on time"), (15.0, "sound on time"), (80.0, "80 ms late"), (-80.0, "80 ms early")],
+    [(0.0, "sound in step"), (15.0, "sound in step"), (80.0, "80 ms late"), (-80.0, "80 ms early")],
 )
 def test_the_side_of_the_offset(prediction: Prediction, offset: float, words: str) -> None:
     lipsync = replace(
@@ -80,9 +80,18 @@ def test_the_side_of_the_offset(prediction: Prediction, offset: float, words: st
     assert words in text_of(replace(prediction, branches=branches))
 
 
+def test_an_offset_at_which_nothing_matches_well_is_told_with_that(prediction: Prediction) -> None:
+    lipsync = replace(
+        prediction.branches["lipsync"], details={"offset_ms": -80.0, "confidence": 0.08}
+    )
+    branches = dict(prediction.branches) | {"lipsync": lipsync}
+    text = text_of(replace(prediction, branches=branches))
+    assert "sound 80 ms early (weak match)" in text
+
+
 def test_suspicious_stretches_warnings_and_models_are_told(prediction: Prediction) -> None:
     text = text_of(prediction)
-    assert "2.0-4.0 s (picture 0.99)" in text
+    assert "2.0-4.0 s (picture over 99%)" in text
     assert WARNINGS["partial_decode"] in text
     assert "1.3 s with models default 7" in text
 
@@ -115,7 +124,7 @@ def test_a_still_image_has_no_course_over_time(prediction: Prediction) -> None:
         warnings=(),
     )
     text = text_of(still)
-    assert "0.98" in text
+    assert "98%" in text
     assert "640x360" in text
     assert "None" not in text
 

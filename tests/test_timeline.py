@@ -14,7 +14,6 @@ from avfake.timeline import (
     clock,
     lanes,
     length_of,
-    percent,
     ticks,
 )
 from avfake.types import BranchScore, MediaInfo, Prediction, Track, Window, probability
@@ -146,19 +145,3 @@ def test_ticks_are_few_and_on_the_axis(length: float) -> None:
 )
 def test_the_clock_reads_as_players_do(seconds: float, places: int, text: str) -> None:
     assert clock(seconds, places) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.0, "under 0.1%"),
-        (0.0164, "1.6%"),
-        (0.0994, "9.9%"),
-        (0.0996, "10%"),
-        (0.62, "62%"),
-        (0.994, "99%"),
-        (1.0, "over 99%"),
-    ],
-)
-def test_per_cent_are_never_nothing_and_never_all(value: float, text: str) -> None:
-    assert percent(value) == text

@@ -19,6 +19,7 @@ from avfake.types import (
     Sound,
     Track,
     Window,
+    percent,
     probability,
 )
 
@@ -32,6 +33,22 @@ def test_probability_is_the_logistic_function_and_symmetric(logit: float) -> Non
 def test_probability_does_not_overflow() -> None:
     assert probability(1e4) == 1.0
     assert probability(-1e4) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "under 1%"),
+        (0.01, "1%"),
+        (0.0164, "2%"),
+        (0.145, "15%"),
+        (0.62, "62%"),
+        (0.99, "99%"),
+        (1.0, "over 99%"),
+    ],
+)
+def test_percentages_are_never_nothing_and_never_all(value: float, text: str) -> None:
+    assert percent(value) == text
 
 
 def sound(start: float = 0.0, seconds: float = 1.0) -> Sound:
@@ -181,7 +198,7 @@ def test_an_error_has_no_probability_and_says_why() -> None:
 
 def test_str_tells_verdict_branches_and_warnings() -> None:
     text = str(full_prediction())
-    assert text.splitlines()[0] == "clip.mp4: likely fake (fake probability 0.88)"
+    assert text.splitlines()[0] == "clip.mp4: likely fake (probability of a fake 88%)"
     assert "no speech heard" in text
     assert "sound 40 ms late" in text
     assert "warning: partial_decode" in text

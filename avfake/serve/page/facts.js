@@ -27,12 +27,10 @@ export function facts(job, about) {
       {},
       mediaFacts(result.media).map(([name, value]) => fact(t(`facts.${name}`), value)),
       fact(t("facts.size"), bytes(job.size)),
-      fact(t("facts.sha256"), hash(job.sha256)),
       fact(
         t("facts.bundle"),
         t("facts.bundle_value", { name: bundle.name ?? "?", version: bundle.version ?? "?" }),
       ),
-      fact(t("facts.bundle_sha256"), hash(bundle.sha256)),
       fact(t("facts.program"), t("facts.program_value", { version: about.version })),
       result.seconds.total === undefined
         ? null
@@ -40,6 +38,8 @@ export function facts(job, about) {
             t("facts.took"),
             t("facts.seconds", { value: number(Math.max(0.1, result.seconds.total), 1) }),
           ),
+      fact(t("facts.sha256"), hash(job.sha256)),
+      fact(t("facts.bundle_sha256"), hash(bundle.sha256)),
     ),
   );
 }
@@ -141,7 +141,7 @@ export function credentials(said) {
           ),
         )
       : null,
-    h("p", { class: "small" }, t("credentials.apart")),
+    said.status === "none" ? null : h("p", { class: "small" }, t("credentials.apart")),
   );
 }
 

@@ -2,6 +2,8 @@
 
 /** Probability from which a stretch is pointed out (SUSPICIOUS in avfake/types.py). */
 export const SUSPICIOUS = 0.7;
+/** Confidence of lip-sync below which its offset may be any (WEAK_MATCH there). */
+export const WEAK_MATCH = 0.1;
 export const BRANCHES = ["visual", "audio", "lipsync"];
 const LANES = ["visual", "lipsync", "audio"];
 const TOUCH = 1e-6;

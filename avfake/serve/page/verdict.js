@@ -2,7 +2,7 @@
 
 import { h, refill, shape, svg, tone } from "./dom.js";
 import { openGuide } from "./guide.js";
-import { inWorld, verdict } from "./score.js";
+import { WEAK_MATCH, inWorld, verdict } from "./score.js";
 import { list, named, number, percent, t } from "./text.js";
 
 const OFFSET = 320; // milliseconds at the ends of its scale
@@ -197,11 +197,8 @@ function note(name, score) {
   if (name !== "lipsync" || score.offset_ms === undefined) return t(`branch.${name}.looks`);
   const size = Math.round(Math.abs(score.offset_ms));
   const key = size < 20 ? "on_time" : score.offset_ms > 0 ? "late" : "early";
-  return t(`offset.${key}`, {
-    count: size,
-    size: number(size),
-    confidence: number(score.confidence, 2),
-  });
+  const measured = t(`offset.${key}`, { size: number(size) });
+  return score.confidence < WEAK_MATCH ? t("offset.weak", { offset: measured }) : measured;
 }
 
 /** By how much the sound is early or late, on a scale; the band is what may be mere measuring error. */

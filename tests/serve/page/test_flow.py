@@ -33,7 +33,7 @@ def test_a_file_is_sent_followed_and_answered(browse: Browse, sample_path: Path)
     assert re.fullmatch(r"\d\d% probability of a fake", browsing.text(".verdict-figure"))
     notes = browsing.page.locator(".branch-note").all_inner_texts()
     assert len(notes) == 3
-    assert re.search(r"sound \d+ ms (early|late); how clearly: 0\.\d", notes[2])
+    assert re.search(r"sound \d+ ms (early|late) \(weak match\)", notes[2])
     assert hashlib.sha256(content).hexdigest() in browsing.text(".facts")
     assert "default" in browsing.text(".facts")
     told = browsing.page.evaluate("() => told")

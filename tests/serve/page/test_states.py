@@ -36,7 +36,7 @@ def test_a_corrupt_file_is_told_in_words(browse: Browse) -> None:
     browsing = browse()
     browsing.send(NO_CLIP)
     browsing.answered()
-    assert browsing.text(".fault h2") == "This is no video, sound or picture"
+    assert browsing.text(".fault h2") == "No video, sound or picture can be read"
     assert "notes.mp4 is damaged" in browsing.text(".fault")
     assert browsing.page.locator(".verdict").count() == 0
     with browsing.page.expect_download() as saving:
@@ -176,7 +176,7 @@ def test_an_upload_that_breaks_off_can_be_tried_again(browse: Browse) -> None:
     browsing.page.get_by_role("heading", name="The upload broke off").wait_for()
     browsing.page.unroute("**/v1/predictions")
     browsing.page.get_by_role("button", name="Try again").click()
-    browsing.page.get_by_role("heading", name="This is no video, sound or picture").wait_for()
+    browsing.page.get_by_role("heading", name="No video, sound or picture can be read").wait_for()
 
 
 def test_a_server_that_falls_silent_is_told_and_its_return_is_noticed(

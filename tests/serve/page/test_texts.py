@@ -13,6 +13,7 @@ import pytest
 from avfake import types
 from avfake.report import WARNINGS
 from avfake.workers import FAULTS
+from tests.serve.page.browsing import Browsing
 
 RAISED = r'AvfakeError\(\s*"(\w+)"|_error\(path, "(\w+)"'
 PAGE = Path(types.__file__).parent / "serve" / "page"
@@ -131,9 +132,22 @@ def test_the_known_failures_are_those_of_the_model_card(texts: dict[str, Any]) -
         ("On 16 clips", "16 clips of the `dev` split"),
         ("smaller than about 40 pixels", "smaller than about 40 pixels"),
         ("off by 80 ms", "(80 ms)"),
+        ("Music, several voices at once", "Music and several speakers at once"),
+        ("Nobody has measured", "has not been measured"),
     ):
         assert here in said
         assert there in card
+
+
+def test_percentages_are_those_of_the_package(browse: Callable[..., Browsing]) -> None:
+    """Of every probability there is: they have four places."""
+    browsing = browse()
+    browsing.start()
+    shown = browsing.page.evaluate(
+        "async () => { const { percent } = await import('./page/text.js');"
+        " return [...Array(10001).keys()].map(count => percent(count / 10000)); }"
+    )
+    assert shown == [types.percent(count / 10_000) for count in range(10_001)]
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +169,7 @@ def scores(chromium: Any, address: str) -> Iterator[Callable[..., Any]]:
 
 def test_a_stretch_stands_out_from_the_same_probability_on(scores: Callable[..., Any]) -> None:
     assert scores("SUSPICIOUS") == types.SUSPICIOUS
+    assert scores("WEAK_MATCH") == types.WEAK_MATCH
     assert scores("level", types.SUSPICIOUS) == "fake"
     assert scores("level", types.SUSPICIOUS - 0.01) == "unsure"
 
