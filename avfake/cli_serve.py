@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import threading
 from typing import Any
 
 from avfake.cli_common import add_face_model, duration, some
@@ -117,7 +118,8 @@ def _serve(options: argparse.Namespace) -> int:
         if options.open:
             import webbrowser
 
-            webbrowser.open(address)
+            # In a thread, for some browsers are waited for, and they for the page.
+            threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
 
     print("loading the models ...", flush=True)
     serve(settings, ready)

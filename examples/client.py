@@ -1,4 +1,4 @@
-"""Send clips to a running `avfake serve`, wait, and print what it says. Needs Python alone.
+"""Send a clip to a running `avfake serve`, wait, and print what it says. Needs Python alone.
 
     avfake serve &
     python examples/client.py clip.mp4 http://127.0.0.1:8765
@@ -41,7 +41,7 @@ class Client:
         return result
 
     def send(self, path: Path) -> dict[str, Any]:
-        """Upload a clip, of any size; the job that judges it."""
+        """Upload a clip, of any size; the job that judges it. Waits while the server is busy."""
         boundary = secrets.token_hex(16)
         name = path.name.replace("\\", "\\\\").replace('"', '\\"')
         name = name.replace("\r", "%0D").replace("\n", "%0A")  # as browsers do
@@ -62,7 +62,13 @@ class Client:
                     yield part
             yield tail
 
-        return self._ask("POST", "/predictions", body(), headers)
+        while True:
+            try:
+                return self._ask("POST", "/predictions", body(), headers)
+            except urllib.error.HTTPError as error:
+                if error.code != 429:
+                    raise
+                time.sleep(float(error.headers["Retry-After"]))  # too many clips are waiting
 
     def _ask(
         self, method: str, path: str, data: Any = None, headers: dict[str, str] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import math
 import re
 import secrets
@@ -24,6 +25,15 @@ from starlette.types import Scope
 
 from avfake import __version__
 from avfake.serve import schemas, work
+from avfake.serve.description import (
+    DESCRIPTION,
+    FORM,
+    NO_VIEW,
+    PNG,
+    REFUSED,
+    guarded,
+    refusals,
+)
 from avfake.serve.docs import DOCS_POLICY, document
 from avfake.serve.faults import ApiError
 from avfake.serve.guards import COOKIE, PAGE_POLICY, Guards
@@ -34,35 +44,9 @@ from avfake.serve.upload import Gone, Upload, receive_upload, stored_name
 
 PAGE = Path(__file__).parent / "page"
 SAMPLE = Path(__file__).parent / "sample.mp4"
-DESCRIPTION = """\
-How likely is a video a deepfake? Send a clip, ask until its state is "done", read the result.
-
-Where the server has a token, it comes along as `Authorization: Bearer TOKEN`. Elements of a page
-that can send no header get in by a cookie, which `POST /v1/session` gives to who brings the token,
-and which is good for reading only.
-
-A probability is no proof: treat "likely fake" as a reason to look closer."""
-FORM = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "properties": {"file": {"type": "string", "format": "binary"}},
-                    "required": ["file"],
-                    "additionalProperties": False,
-                }
-            }
-        },
-    }
-}
-REFUSED: dict[int | str, dict[str, Any]] = {
-    status: {"model": schemas.Refusal, "description": "Refused, or failed."}
-    for status in ("4XX", "5XX")
-}
-PNG = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+
+log = logging.getLogger("avfake.serve")
 
 router = APIRouter()
 
@@ -76,10 +60,13 @@ def make_app(settings: Settings, store: Store, jobs: Jobs) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.settings, app.state.store, app.state.jobs = settings, store, jobs
     app.state.viewing = secrets.token_urlsafe(32)
     app.include_router(router, responses=REFUSED)
+    if settings.token is not None:
+        guarded(app.openapi())
     app.mount("/page", _Files(directory=PAGE))
     app.add_middleware(Guards, settings=settings, viewing=app.state.viewing)
     for kind in (ApiError, HTTPException, RequestValidationError, Gone):
@@ -91,6 +78,9 @@ def make_app(settings: Settings, store: Store, jobs: Jobs) -> FastAPI:
     "/v1/predictions",
     status_code=202,
     response_model=schemas.Job,
+    responses=refusals(
+        *("bad_form", "too_slow", "file_too_large", "not_a_form", "wrong_part", "busy", "no_room")
+    ),
     openapi_extra=FORM,
     tags=["clips"],
 )
@@ -101,19 +91,36 @@ async def send_a_clip(request: Request) -> Response:
     return await _added(request, lambda folder: receive_upload(request, state.store, folder, most))
 
 
-@router.post("/v1/predictions/sample", status_code=202, response_model=schemas.Job, tags=["clips"])
+@router.post(
+    "/v1/predictions/sample",
+    status_code=202,
+    response_model=schemas.Job,
+    responses=refusals("busy", "no_room"),
+    tags=["clips"],
+)
 async def judge_the_sample(request: Request) -> Response:
     """Judge the sample clip that comes with avfake: a portrait that a script makes talk."""
     return await _added(request, lambda folder: asyncio.to_thread(_copy_sample, folder))
 
 
-@router.get("/v1/predictions/{id}", response_model=schemas.Job, tags=["clips"])
+@router.get(
+    "/v1/predictions/{id}",
+    response_model=schemas.Job,
+    responses=refusals("not_found"),
+    tags=["clips"],
+)
 async def ask_for_a_clip(request: Request, id: str) -> Response:
     """How far a clip is, and its result once there is one."""
     return _job(request, request.app.state.jobs.get(id), 200)
 
 
-@router.delete("/v1/predictions/{id}", status_code=204, response_class=Response, tags=["clips"])
+@router.delete(
+    "/v1/predictions/{id}",
+    status_code=204,
+    response_class=Response,
+    responses=refusals("not_found"),
+    tags=["clips"],
+)
 async def delete_a_clip(request: Request, id: str) -> Response:
     """Stop judging a clip, and remove all that is known of it."""
     jobs: Jobs = request.app.state.jobs
@@ -127,6 +134,7 @@ async def delete_a_clip(request: Request, id: str) -> Response:
     responses={
         200: {"description": "The clip, or a preview of it.", "content": {"*/*": {}}},
         206: {"description": "The bytes that `Range` asks for.", "content": {"*/*": {}}},
+        **refusals("not_found", "no_media", "not_done", "no_such_range"),
     },
     tags=["evidence"],
 )
@@ -156,7 +164,8 @@ async def play_a_clip(request: Request, id: str) -> Response:
             "content": PNG,
             "description": "The crop of the picture nearest in time. The headers `X-Time` "
             "(seconds) and `X-Fake-Probability` say which, and how it was scored.",
-        }
+        },
+        **refusals("no_such_face", "bad_request", *NO_VIEW),
     },
     tags=["evidence"],
 )
@@ -175,7 +184,10 @@ async def see_a_face(
 @router.get(
     "/v1/predictions/{id}/spectrogram",
     response_class=Response,
-    responses={200: {"content": PNG, "description": "From second 0 to the clip's duration."}},
+    responses={
+        200: {"content": PNG, "description": "From second 0 to the clip's duration."},
+        **refusals("no_sound", *NO_VIEW),
+    },
     tags=["evidence"],
 )
 async def see_the_sound(request: Request, id: str) -> Response:
@@ -184,7 +196,12 @@ async def see_the_sound(request: Request, id: str) -> Response:
     return Response(png, media_type="image/png")
 
 
-@router.get("/v1/predictions/{id}/waveform", response_model=schemas.Wave, tags=["evidence"])
+@router.get(
+    "/v1/predictions/{id}/waveform",
+    response_model=schemas.Wave,
+    responses=refusals("no_sound", "bad_request", *NO_VIEW),
+    tags=["evidence"],
+)
 async def see_the_wave(
     request: Request,
     id: str,
@@ -201,7 +218,8 @@ async def see_the_wave(
         200: {
             "content": {"text/html": {"schema": {"type": "string"}}},
             "description": "One HTML file that needs nothing else.",
-        }
+        },
+        **refusals(*NO_VIEW),
     },
     tags=["evidence"],
 )
@@ -289,12 +307,16 @@ async def _added(request: Request, bring: Callable[[Path], Any]) -> Response:
     jobs: Jobs = request.app.state.jobs
     store: Store = request.app.state.store
     with jobs.place():
-        folder = await asyncio.to_thread(store.new)
         try:
-            job = jobs.add(await bring(folder), folder)
-        except BaseException:
-            await asyncio.shield(asyncio.to_thread(store.remove, folder))
-            raise
+            folder = await asyncio.to_thread(store.new)
+            try:
+                job = jobs.add(await bring(folder), folder)
+            except BaseException:
+                await asyncio.shield(asyncio.to_thread(store.remove, folder))
+                raise
+        except OSError as error:
+            log.error("a clip cannot be stored: %s", error.strerror)
+            raise ApiError(507, "no_room", "There is no room left for this file.") from None
     return _job(request, job, 202)
 
 

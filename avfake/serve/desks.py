@@ -20,9 +20,9 @@ class Desk:
     """One worker process (see `avfake.process.Worker`), started with its first item.
 
     Items are worked on one after the other. Whoever stops waiting for an answer, by cancelling,
-    ends the work on it: an item whose turn has not come is dropped, the process of one that is
-    worked on is killed, and the next item has a new one. Where items are `short`, such a process is
-    left to finish, for a new one would have to load its models again.
+    ends the work on it, and goes on once it has ended: an item whose turn has not come is dropped,
+    the process of one that is worked on is killed, and the next item has a new one. Where items are
+    `short`, such a process is left to finish, for a new one would have to load its models again.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class Desk:
         except asyncio.CancelledError:
             if not self._short:
                 stop.set()
+                await asyncio.gather(asyncio.wrap_future(future), return_exceptions=True)
             raise
         finally:
             self.waiting -= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from html import escape
 from typing import Any
@@ -13,6 +14,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
   color: #1b1f24; background: #fff; }
 h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; }
 code, pre { font: 14px/1.5 ui-monospace, monospace; }
+pre { overflow-x: auto; }
 section { border: 1px solid #ccc; border-radius: 6px; padding: 0 1rem; margin: 1rem 0; }
 table { border-collapse: collapse; width: 100%; margin: .5rem 0 1rem; }
 th, td { text-align: left; vertical-align: top; padding: .2rem 1rem .2rem 0; }
@@ -54,7 +56,7 @@ def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
     ]
     for kind, body in operation.get("requestBody", {}).get("content", {}).items():
         rows.append(("body", f"{escape(kind)}: {_type(body['schema'])}"))
-    for status, response in operation["responses"].items():
+    for status, response in sorted(operation["responses"].items()):
         content = response.get("content", {})
         kinds = ", ".join(f"{escape(k)} {_type(v.get('schema', {}))}" for k, v in content.items())
         rows.append((status, f"{_prose(response['description'])} {kinds}"))
@@ -69,7 +71,11 @@ def _schema(name: str, schema: dict[str, Any]) -> str:
     rows = [(field, _type(facts, facts)) for field, facts in fields.items()]
     about = _prose(schema.get("description", ""))
     head = f'<section id="{escape(name)}"><h3>{escape(name)}</h3>'
-    return f"{head}<p>{about}</p>{_table(rows)}</section>"
+    examples = "".join(
+        f"<pre>{escape(json.dumps(example, indent=2))}</pre>"
+        for example in schema.get("examples", [])
+    )
+    return f"{head}<p>{about}</p>{_table(rows)}{examples}</section>"
 
 
 def _prose(text: str) -> str:
@@ -94,6 +100,8 @@ def _type(schema: dict[str, Any], facts: dict[str, Any] | None = None) -> str:
         text = " or ".join(escape(repr(value)) for value in schema["enum"])
     elif schema.get("type") == "array":
         text = f"list of {_type(schema.get('items', {}))}"
+    elif isinstance(schema.get("additionalProperties"), dict):
+        text = f"object of {_type(schema['additionalProperties'])}"
     else:
         text = escape(str(schema.get("const", schema.get("format", schema.get("type", "")))))
     return f"{text}. {about}" if about else text

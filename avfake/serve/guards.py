@@ -128,9 +128,8 @@ class _Exchange:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._unread = (
-            headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
-        ) and "expect" not in headers
+        self._unread = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+        self._sends = "expect" not in headers  # else it waits to be told to, and has its answer
         self.status = 0
 
     def what(self) -> str:
@@ -154,7 +153,7 @@ class _Exchange:
             headers.setdefault("cache-control", "no-store")
             if self._unread:
                 headers["connection"] = "close"
-        elif self._unread and not message.get("more_body", False):
+        elif self._unread and self._sends and not message.get("more_body", False):
             await self._send({**message, "more_body": True})
             await self._drain()
             message = {"type": "http.response.body", "body": b""}

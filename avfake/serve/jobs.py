@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import secrets
@@ -40,6 +39,11 @@ PREVIEW_TIME = 600.0
 """Seconds that making a preview may take."""
 CREDENTIALS_TIME = 30.0
 """Seconds that reading a clip's Content Credentials may take."""
+_NOTHING = {
+    "no_such_face": "This face was not judged in this clip.",
+    "no_sound": "The clip has no sound.",
+    "no_evidence": "There is nothing of this kind to show.",
+}
 _LOOK_EVERY = 1.0  # seconds between two looks for what is too old
 
 log = logging.getLogger("avfake.serve")
@@ -123,7 +127,7 @@ class Jobs:
         self.facts = work.Facts({}, {})
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Jobs]:
+    async def open(self) -> AsyncIterator[None]:
         """Start the first worker, and look after clips until the end.
 
         Raises what loading the models raises: AvfakeError, or Fault where its process dies.
@@ -134,7 +138,7 @@ class Jobs:
             for ear, desk in zip(self._ears, self._judges, strict=True):
                 tasks.append(asyncio.create_task(self._judge_on(desk, ear)))
             tasks.append(asyncio.create_task(self._look_after()))
-            yield self
+            yield
         finally:
             doing = [*tasks, *(t for job in self._jobs.values() for t in _tasks(job))]
             for task in doing:
@@ -190,8 +194,8 @@ class Jobs:
     async def view(self, task: Callable[..., Any]) -> Any:
         """What a worker with models makes of a clip that was judged.
 
-        Raises ApiError: 404 `no_evidence` where there is nothing to show, 429 `busy`, 500 for what
-        the worker did not survive.
+        Raises ApiError: 404 `no_such_face`, `no_sound` or `no_evidence` where there is nothing to
+        show, 429 `busy`, 500 for what the worker did not survive.
         """
         if self._viewer.waiting >= MOST_ASKED:
             raise ApiError(
@@ -206,7 +210,8 @@ class Jobs:
             self._viewed = time.monotonic()
         if isinstance(answer, AvfakeError):
             log.debug("no evidence: %s", answer)
-            raise ApiError(404, "no_evidence", "There is nothing of this kind to show.")
+            reason = answer.reason if answer.reason in _NOTHING else "no_evidence"
+            raise ApiError(404, reason, _NOTHING[reason])
         return answer
 
     async def _judge_on(self, desk: Desk, ear: _Ear) -> None:
@@ -303,8 +308,7 @@ class Jobs:
             done.sort(key=lambda job: job.used)
             for number, job in enumerate(done):
                 if now - job.used > self._settings.keep or number < len(done) - MOST_DONE:
-                    with contextlib.suppress(OSError):
-                        await self.remove(job)
+                    await self.remove(job)
             if not self._viewer.waiting and now - self._viewed > REST_AFTER:
                 self._viewed = now
                 self._viewer.rest()

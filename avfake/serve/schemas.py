@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -43,7 +43,7 @@ class Branch(Answer):
     """What one branch says."""
 
     status: Literal["ok", "absent", "failed"]
-    reason: str | None = Field(description="Why there is no answer, as a code.")
+    reason: str | None = Field(description="Why there is no answer: `no_speech`, say.")
     fake_probability: Share | None
     windows: list[Window]
     offset_ms: float | None = Field(None, description="Lip-sync: how late the sound is.")
@@ -54,7 +54,7 @@ class Track(Answer):
     """One face over time."""
 
     track: int
-    start: float
+    start: float = Field(description="Seconds.")
     end: float
     fake_probability: Share | None
     boxes: list[Box] = Field(
@@ -65,7 +65,7 @@ class Track(Answer):
 class Segment(Answer):
     """A stretch that one branch finds suspicious."""
 
-    start: float
+    start: float = Field(description="Seconds.")
     end: float
     branch: str
     fake_probability: Share
@@ -88,17 +88,22 @@ class Prediction(Answer):
     """The answer for a clip: what `avfake predict --json` prints."""
 
     path: str = Field(description="The name that the file was sent under.")
-    status: Literal["ok", "abstain", "error"]
-    reason: str | None
-    message: str | None
+    status: Literal["ok", "abstain", "error"] = Field(
+        description="`abstain`: the file is fine, but holds neither a face nor speech."
+    )
+    reason: str | None = Field(
+        description="Why there is no score, as a code: `not_media`, `timeout`. All of them are in "
+        "docs/reasons.md, which comes with avfake's source."
+    )
+    message: str | None = Field(description="The reason as a sentence.")
     fake_probability: Share | None = Field(description="Calibrated; null unless the status is ok.")
     verdict: Literal["likely fake", "likely real", "uncertain"] | None
-    branches: dict[str, Branch]
+    branches: dict[str, Branch] = Field(description="By name: `visual`, `audio`, `lipsync`.")
     tracks: list[Track]
     segments: list[Segment]
     media: Media | None
-    warnings: list[str]
-    bundle: dict[str, str]
+    warnings: list[str] = Field(description="Codes, as `truncated`: see docs/reasons.md.")
+    bundle: dict[str, str] = Field(description="The models that judged; see Bundle.")
     seconds: dict[str, float] = Field(description="What each stage took.")
 
 
@@ -121,8 +126,98 @@ class Playback(Answer):
     kind: Literal["video", "audio", "image"]
 
 
+class Action(Answer):
+    """What was done to a file, as its manifest says."""
+
+    words: str
+    tool: str | None
+    source: str | None
+    when: str | None
+
+
+class Credentials(Answer):
+    """What signed Content Credentials say; no score rests on them, and all texts are strangers'."""
+
+    status: Literal["valid", "invalid", "none", "remote", "unreadable", "not_installed"]
+    message: str
+    signer: str | None
+    organisation: str | None
+    signed: str | None
+    tool: str | None
+    actions: list[Action]
+    ingredients: int
+    problems: list[str]
+
+
+EXAMPLE: dict[str, Any] = {
+    "id": "gJ2vPcEoWm1bT0sLr4Xk9A",
+    "name": "clip.mp4",
+    "size": 183204,
+    "sha256": "5f2c0b4e" * 8,
+    "state": "done",
+    "position": None,
+    "progress": None,
+    "created": "2026-01-31T12:00:00.000+00:00",
+    "media": {
+        "url": "/v1/predictions/gJ2vPcEoWm1bT0sLr4Xk9A/media",
+        "preview": False,
+        "ready": True,
+        "kind": "video",
+    },
+    "credentials": None,
+    "result": {
+        "path": "clip.mp4",
+        "status": "ok",
+        "reason": None,
+        "message": None,
+        "fake_probability": 0.62,
+        "verdict": "uncertain",
+        "branches": {
+            "visual": {
+                "status": "ok",
+                "reason": None,
+                "fake_probability": 0.62,
+                "windows": [{"start": 0.0, "end": 2.0, "track": 0, "fake_probability": 0.62}],
+            },
+            "audio": {
+                "status": "absent",
+                "reason": "no_sound",
+                "fake_probability": None,
+                "windows": [],
+            },
+        },
+        "tracks": [
+            {
+                "track": 0,
+                "start": 0.0,
+                "end": 2.0,
+                "fake_probability": 0.62,
+                "boxes": [[0.0, 412, 188, 655, 470], [0.04, 412, 189, 655, 471]],
+            }
+        ],
+        "segments": [],
+        "media": {
+            "duration": 2.0,
+            "width": 1920,
+            "height": 1080,
+            "fps": 25.0,
+            "video_codec": "h264",
+            "audio_codec": None,
+            "sample_rate": None,
+            "rotation": 0,
+        },
+        "warnings": [],
+        "bundle": {"name": "default", "version": "0.3.0", "sha256": "9c56cc51" * 8},
+        "seconds": {"decode": 0.3, "faces": 0.1, "visual": 0.1, "total": 0.5},
+    },
+}
+"""A silent clip that is done; only its first two boxes are shown."""
+
+
 class Job(Answer):
     """A clip that was sent."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
 
     id: str
     name: str
@@ -134,9 +229,7 @@ class Job(Answer):
     created: datetime
     result: Prediction | None = Field(description="Once the state is done.")
     media: Playback | None = Field(description="Null until it is done, or where nothing plays.")
-    credentials: dict[str, object] | None = Field(
-        description="What signed Content Credentials say, if the file has any."
-    )
+    credentials: Credentials | None = Field(description="Null until it is done.")
 
 
 class Wave(Answer):

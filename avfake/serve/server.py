@@ -65,7 +65,7 @@ async def run(
     load: Callable[[], Detector],
     ready: Callable[[str], None],
 ) -> None:
-    """Serve at a bound socket until uvicorn hears a signal, or this is cancelled.
+    """Serve at a listening socket until uvicorn hears a signal, or this is cancelled.
 
     `load`: what gives a worker process its detector; picklable.
     """
@@ -85,7 +85,6 @@ async def run(
                 timeout_graceful_shutdown=GRACE,
             )
             server = uvicorn.Server(config)
-            listening.listen()
             ready(address(listening))
             await server.serve([listening])
     except Fault as fault:
@@ -120,7 +119,10 @@ class _Protocol(H11Protocol):
 
 
 def listen(settings: Settings) -> socket.socket:
-    """Bind a socket. Raises AvfakeError `no_such_address` or `address_taken`."""
+    """A socket that others can connect to, and wait at until they are served.
+
+    Raises AvfakeError `no_such_address` or `address_taken`.
+    """
     try:
         info = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -132,6 +134,7 @@ def listen(settings: Settings) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(info[4])
+        listening.listen()  # at once: two servers may be bound to a port, but only one listens
     except OSError as error:
         listening.close()
         text = f"Nothing can listen at {settings.host}, port {settings.port}: {error.strerror}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, field
 
 from avfake.limits import Limits
@@ -18,11 +19,11 @@ class Settings:
     """How one server runs.
 
     `host`, `port`: where it listens (port 0: a free one); `token`: what every request of the API
-    must bring along, None for none, which only a loopback address may have; `names`: host names
-    under which it may be asked for, besides its own address. `workers`: clips judged side by side,
-    `queue`: clips that may wait; `keep`: seconds that a clip's files outlive the last question
-    about it; `timeout`: seconds for judging one clip. `models`: what the workers load, limits
-    included.
+    must bring along, None for none, which only a loopback address may have; `names`: host names,
+    without ports, under which it may be asked for besides its own address. `workers`: clips judged
+    side by side, `queue`: clips that may wait; `keep`: seconds that a clip's files outlive the last
+    question about it; `timeout`: seconds for judging one clip. `models`: what the workers load,
+    limits included.
 
     Raises AvfakeError `usage`.
     """
@@ -50,6 +51,10 @@ class Settings:
             raise AvfakeError(
                 "usage", f"A token has at least {MIN_TOKEN} characters, all of them plain ASCII."
             )
+        for name in self.names:
+            if not re.fullmatch(r"[a-z0-9._-]+", name, re.IGNORECASE | re.ASCII):
+                text = f"'{name}' is no host name, which has neither a scheme nor a port."
+                raise AvfakeError("usage", text)
 
     @property
     def limits(self) -> Limits:

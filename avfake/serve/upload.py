@@ -9,9 +9,9 @@ python-multipart (8 headers of 4 KB; 256 bytes).
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import logging
-import os
 import re
 import time
 import unicodedata
@@ -68,7 +68,8 @@ async def receive_upload(request: Request, store: Store, folder: Path, most: int
     """Stream a request's form into `folder`.
 
     `most`: bytes that the file may have. Raises ApiError: 400 `bad_form`, 408 `too_slow`, 413
-    `file_too_large`, 415 `not_a_form`, 422 `wrong_part`, 507 `no_room`; and Gone.
+    `file_too_large`, 415 `not_a_form`, 422 `wrong_part`; Gone; and OSError where the disk does not
+    take it.
     """
     boundary = _boundary(request)
     declared = request.headers.get("content-length", "")
@@ -112,7 +113,7 @@ async def _feed(receive: Receive, form: _Form, store: Store, most: int) -> None:
 
 def _take(form: _Form, data: bytes, store: Store) -> None:
     if store.room() < len(data):
-        raise ApiError(507, "no_room", "There is no room left for this file.")
+        raise OSError(errno.ENOSPC, "the disk is full but for the reserve")
     form.feed(data)
 
 
@@ -211,12 +212,8 @@ class _Form:
         self._hash.update(part)
         assert self._file is not None
         self._size += len(part)
-        try:
-            while part:
-                part = part[self._file.write(part) :]
-        except OSError as error:
-            log.error("an upload cannot be written: %s", os.strerror(error.errno or 0))
-            raise ApiError(507, "no_room", "There is no room left for this file.") from None
+        while part:
+            part = part[self._file.write(part) :]
 
     def _ends(self) -> None:
         self._complete = True

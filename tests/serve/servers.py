@@ -21,6 +21,7 @@ from avfake.serve.store import Store
 from tests.serve.fakes import scripted
 
 BOUNDARY = "bo7und4ary"
+TOKEN = "0123456789abcdefghij"
 
 
 @dataclass

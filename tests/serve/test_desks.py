@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import psutil
 import pytest
 
 from avfake.process import Fault
@@ -66,6 +67,19 @@ def test_who_leaves_ends_the_work_unless_it_is_short(short: bool) -> None:
         assert one.waiting == 0
 
     with desk(short) as one:
+        asyncio.run(main(one))
+
+
+def test_who_leaves_goes_on_once_the_work_has_ended() -> None:
+    async def main(one: Desk) -> None:
+        process = await one.ask(0, 60)
+        task = asyncio.create_task(one.ask(600.0, 900))
+        await asyncio.sleep(0.3)
+        task.cancel()
+        await asyncio.wait([task])
+        assert not psutil.pid_exists(process)
+
+    with desk() as one:
         asyncio.run(main(one))
 
 

@@ -16,9 +16,7 @@ import pytest
 from avfake.serve import server as server_module
 from avfake.serve.settings import Settings, is_loopback
 from avfake.types import AvfakeError
-from tests.serve.servers import BOUNDARY, Client, form, read_reply, served
-
-TOKEN = "0123456789abcdefghij"
+from tests.serve.servers import BOUNDARY, TOKEN, Client, form, read_reply, served
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +206,13 @@ def test_tokens_that_are_weak_or_cannot_be_sent_are_refused(token: str) -> None:
         Settings(token=token)
 
 
+@pytest.mark.parametrize("name", ["https://a.example", "a.example:443", "a.example/x", "é.de", ""])
+def test_names_that_no_browser_would_ask_for_are_refused(name: str) -> None:
+    with pytest.raises(AvfakeError, match="no host name") as told:
+        Settings(names=("b.example", name))
+    assert told.value.reason == "usage"
+
+
 def test_which_addresses_are_this_machines() -> None:
     for host in ("127.0.0.1", "127.8.8.8", "::1", "localhost"):
         assert is_loopback(host)
@@ -236,6 +241,18 @@ def test_a_head_that_never_ends_is_cut_off(server: Client, monkeypatch: pytest.M
         connection.sendall(b"GET / HTTP/1.1\r\n")
         connection.settimeout(5)
         with contextlib.suppress(ConnectionError):
+            assert connection.recv(1) == b""
+
+
+@pytest.mark.parametrize("expect", ["", "\nExpect: 100-continue"])
+def test_who_is_refused_holds_no_connection(guarded: Client, expect: str) -> None:
+    head = f"POST /v1/predictions HTTP/1.1\nHost: localhost\nContent-Length: 9000{expect}"
+    with guarded.connect() as connection:
+        connection.sendall(head.replace("\n", "\r\n").encode() + b"\r\n\r\n")
+        reply = read_reply(connection)
+        assert (reply.status, reply.headers["Connection"]) == (401, "close")
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(b"x")
             assert connection.recv(1) == b""
 
 

@@ -11,8 +11,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -21,12 +23,12 @@ import psutil
 import pytest
 
 from avfake.serve.schemas import Job, Wave
-from avfake.types import Prediction
+from avfake.serve.server import listen
+from avfake.serve.settings import Settings
+from avfake.types import AvfakeError, Prediction
 from tests.clips import remux, write_clip
 from tests.processes import gone
-from tests.serve.servers import BOUNDARY, Client, form
-
-TOKEN = "0123456789abcdefghij"
+from tests.serve.servers import BOUNDARY, TOKEN, Client, form
 
 
 def usual_signals() -> None:
@@ -167,7 +169,7 @@ def test_faces_are_shown_with_what_spoke_for_a_fake(real: Client, sample: dict[s
     scores = [w["fake_probability"] for w in windows]
     low, high = min(scores) - 0.3, max(scores) + 0.3
     assert low < float(reply.headers["X-Fake-Probability"]) < high
-    assert real.get(f"{url}?track=7&time=1").reason == "no_evidence"
+    assert real.get(f"{url}?track=7&time=1").reason == "no_such_face"
 
 
 def test_the_sound_is_shown_on_the_clips_axis(real: Client, sample: dict[str, Any]) -> None:
@@ -290,6 +292,31 @@ def test_a_port_that_is_taken_is_told(real: Client) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_of_two_servers_at_one_port_one_is_told_before_either_has_loaded_its_models() -> None:
+    with closing(listen(Settings(port=0))) as listening:
+        with pytest.raises(AvfakeError, match="Nothing can listen") as told:
+            listen(Settings(port=listening.getsockname()[1]))
+        assert told.value.reason == "address_taken"
+
+
+def test_a_browser_that_is_waited_for_has_its_page(tmp_path: Path) -> None:
+    script, seen = tmp_path / "browser.py", tmp_path / "seen.html"
+    script.write_text(
+        "import os, sys, urllib.request\n"
+        "with urllib.request.urlopen(sys.argv[2], timeout=60) as reply:\n"
+        "    content = reply.read()\n"
+        "with open(sys.argv[1] + '.part', 'wb') as file:\n"
+        "    file.write(content)\n"
+        "os.replace(sys.argv[1] + '.part', sys.argv[1])\n"
+    )
+    browser = f"{sys.executable} {script} {seen} %s"
+    with command(tmp_path, "--open", BROWSER=browser) as (_, client):
+        until = time.monotonic() + 30
+        while not seen.exists() and time.monotonic() < until:
+            time.sleep(0.1)
+        assert seen.read_bytes() == client.get("/").body
+
+
 @pytest.mark.parametrize("package", ["fastapi", "uvicorn", "python_multipart"])
 def test_without_its_packages_the_command_says_what_to_install(package: str) -> None:
     code = (
@@ -316,3 +343,32 @@ def test_the_client_example_sends_waits_and_prints(
     done = subprocess.run(asked, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert "test_real.py" in done.stdout
+
+
+def test_the_client_example_waits_while_the_server_is_busy(
+    server: Client,
+    folder: Path,
+    repository: Path,
+    sample_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = spec_from_file_location("client", repository / "examples" / "client.py")
+    assert spec is not None
+    assert spec.loader is not None
+    example = module_from_spec(spec)
+    spec.loader.exec_module(example)
+    sent = [server.sent(what) for what in (b"slow", b"ok", b"ok")]  # all that it takes
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        for clip in folder.glob("*/avfake-upload*"):
+            clip.with_name("go").touch()
+        server.done(sent[0])
+
+    monkeypatch.setattr(example, "time", SimpleNamespace(sleep=sleep))
+    client = example.Client(f"http://{server.host}:{server.port}")
+    last = client.send(sample_path)
+    assert waits == [5.0]
+    for id_ in (*sent, last["id"]):
+        server.done(id_)

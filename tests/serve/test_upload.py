@@ -253,6 +253,12 @@ def test_a_disk_without_room_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
         reply = client.send(b"ok")
         assert (reply.status, reply.reason) == (507, "no_room")
         assert not list(tmp_path.iterdir())
+        monkeypatch.undo()
+        tmp_path.rmdir()  # nor can a folder be made
+        for path in ("/v1/predictions", "/v1/predictions/sample"):
+            kind = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+            reply = client.ask("POST", path, form(b"ok"), kind)
+            assert (reply.status, reply.reason) == (507, "no_room")
 
 
 def test_names_are_the_servers_own_on_disk_and_only_shown_otherwise(
