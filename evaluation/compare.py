@@ -45,7 +45,7 @@ class Measure:
 
 
 MEASURES = (
-    Measure("log-loss", lambda label, p: log_loss(label, p, clip=1e-15), -1),
+    Measure("log-loss", log_loss, -1),
     Measure("log-loss, 0.01 to 0.99", lambda label, p: log_loss(label, p, clip=0.01), -1),
     Measure("Brier score", brier, -1),
     Measure("AUC", auc, 1),

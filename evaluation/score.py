@@ -142,7 +142,7 @@ def score_row(path: str, prediction: Prediction, fusion: Fusion, bundle: str) ->
 
 def _known(out: Path, bundle: str) -> list[dict[str, Any]]:
     """Rows of an earlier run: its table's and, where it was stopped, its journal's."""
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[Any, Any]] = []
     if out.exists():
         table = read_scores(out)[list(SCORES)].astype(object)
         rows += table.where(table.notna(), None).to_dict("records")
@@ -167,7 +167,7 @@ def figures(table: pd.DataFrame) -> pd.DataFrame:
                 "against": "its own label" if own else "the clip's label",
                 "clips": int(known.sum()),
                 "coverage": float(known.sum() / max(1, truth.notna().sum())),
-                "log_loss": log_loss(label, value, clip=1e-15),
+                "log_loss": log_loss(label, value),
                 "auc": auc(label, value),
                 "auc_low": low,
                 "auc_high": high,

@@ -37,7 +37,7 @@ from evaluation.protocols import MODALITIES, probability_of, proposals_of, truth
 Figure = Callable[[np.ndarray, np.ndarray], float]
 
 PROBABILITIES: dict[str, Figure] = {
-    "log_loss": lambda label, p: log_loss(label, p, clip=1e-15),
+    "log_loss": log_loss,
     "log_loss_clipped": lambda label, p: log_loss(label, p, clip=0.01),
     "brier": brier,
     "ece": lambda label, p: ece(label, p, _bins(len(p))),
@@ -144,7 +144,7 @@ def abstention(table: pd.DataFrame, missing: int, prior: float) -> dict[str, Any
         "labelled": len(answers),
         "answered": int((~np.isnan(answers)).sum()),
         "never_scored": missing,
-        "log_loss": _number(log_loss(label, filled, clip=1e-15)),
+        "log_loss": _number(log_loss(label, filled)),
         "log_loss_clipped": _number(log_loss(label, filled, clip=0.01)),
         "auc": _number(auc(label, filled)),
         "risk_coverage_area": _number(area_under_risk_coverage(label, answers)),
@@ -260,8 +260,8 @@ def _offsets(table: pd.DataFrame) -> dict[str, Any]:
     far = error.abs().to_numpy()
     return {
         "clips": len(far),
-        "median_error_ms": _number(np.median(far)) if len(far) else None,
-        "within_one_picture": _number(np.mean(far <= PICTURE + 1e-6)) if len(far) else None,
+        "median_error_ms": _number(float(np.median(far))) if len(far) else None,
+        "within_one_picture": _number(float(np.mean(far <= PICTURE + 1e-6))) if len(far) else None,
     }
 
 

@@ -17,7 +17,7 @@ PRIOR_LOG_LOSS = float(np.log(2))
 """What an answer of 0.5 everywhere scores: 0.6931."""
 
 
-def log_loss(label: np.ndarray, probability: np.ndarray, clip: float = 1e-6) -> float:
+def log_loss(label: np.ndarray, probability: np.ndarray, clip: float = 1e-15) -> float:
     """Mean negative log-likelihood in nats, probabilities clipped to [clip, 1 - clip].
 
     DFDC's score is this with fakes as 1; a clip of 1e-15 is next to none, 0.01 what many of its
