@@ -49,7 +49,7 @@ def jpeg(quality: float, rng: np.random.Generator) -> Change:
     def change(picture: np.ndarray) -> np.ndarray:
         bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
         _, packed = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
-        return cv2.cvtColor(cv2.imdecode(packed, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        return np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR_RGB))
 
     return change
 
@@ -323,9 +323,8 @@ class Source:
         """The pictures, written anew; None where there are none."""
         if not self.has_picture:
             return None
-        path = (
-            self.folder / "recoded.mp4"
-        )  # Matroska does not say in which order packets are decoded
+        # Not Matroska, which does not say in which order packets are decoded.
+        path = self.folder / "recoded.mp4"
         self._film(path, Recording(), _same, None)
         return path
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 INK, FAINT = "#222222", "#bbbbbb"
 COLOURS = {"fused": "#222222", "picture": "#0072b2", "voice": "#d55e00", "lip-sync": "#009e73"}
@@ -49,7 +50,7 @@ def histogram(label: np.ndarray, probability: np.ndarray) -> str:
     both = [probability[label == 0], probability[label == 1]]
     axes.hist(both, bins=edges.tolist(), color=[REAL, FAKE], label=["real", "fake"], stacked=True)
     axes.set_xlim(0, 1)
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
     axes.legend(frameon=False)
     return _svg(figure, "Histogram of the fused probability, real and fake clips")
 

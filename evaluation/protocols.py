@@ -91,7 +91,7 @@ def read_manifest(path: Path) -> pd.DataFrame:
     if "offset_ms" in table:
         table["offset_ms"] = _numbers(table["offset_ms"], "offset_ms", path)
     texts = table["segments"].fillna("") if "segments" in table else pd.Series("", table.index)
-    table["segments"] = [_segments(text, path) for text in texts]
+    table["segments"] = texts.map(lambda text: _segments(text, path))
     return table
 
 
@@ -127,10 +127,9 @@ def read_scores(path: Path) -> pd.DataFrame:
     if table["path"].duplicated().any():
         twice = table["path"][table["path"].duplicated()].iloc[0]
         raise TableError(f"{path} scores {twice} twice.")
-    blank = {str: "", float: np.nan}
     for column, kind in SCORES.items():
         if column not in table:
-            table[column] = blank[kind]
+            table[column] = np.nan if kind is float else ""
         elif kind is float:
             table[column] = _numbers(table[column], column, path)
         else:

@@ -71,7 +71,8 @@ def write(
     options = {"max_interleave_delta": "0"}
     with ExitStack() as stack:
         out = stack.enter_context(av.open(str(path), "w", options=options))
-        given = video = None
+        given: Any = None
+        video: Any = None
         if film is not None:
             given = stack.enter_context(av.open(str(film)))
             video = out.add_stream_from_template(given.streams.video[0])

@@ -23,7 +23,7 @@ import logging
 import os
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -109,8 +109,8 @@ def run(
                 file.write(json.dumps(row) + "\n")
                 file.flush()
     asked = {(path, *trial) for path in manifest["path"] for trial in wanted}
-    kept = [row for row in rows if (row["path"], row["corruption"], row["level"]) in asked]
-    return pd.DataFrame(kept, columns=ANSWER)
+    answers = [row for row in rows if (row["path"], row["corruption"], row["level"]) in asked]
+    return pd.DataFrame(answers, columns=ANSWER)
 
 
 def _tried(
@@ -190,12 +190,12 @@ def figures(answers: pd.DataFrame, manifest: pd.DataFrame, threshold: float) -> 
     answers = answers.astype(dict.fromkeys(numbers, float))
     table = answers.merge(manifest, on="path", validate="many_to_one")
     clean = table[table["corruption"] == CLEAN].set_index("path")
-    order = {trial: place for place, trial in enumerate(trials(list(CORRUPTIONS), LEVELS))}
     rows = []
-    for (name, level), part in sorted(
-        table.groupby(["corruption", "level"]), key=lambda entry: order[entry[0]]
-    ):
-        part = part[part["status"] != "absent"]
+    for name, level in trials(list(CORRUPTIONS), LEVELS):
+        tried = table[(table["corruption"] == name) & (table["level"] == level)]
+        if tried.empty:
+            continue
+        part = tried[tried["status"] != "absent"]
         for modality in MODALITIES:
             truth, own = truth_of(table, modality)
             label = truth.loc[part.index]
@@ -303,7 +303,7 @@ def _number(value: float, low: float = np.nan, high: float = np.nan, sign: str =
     return text if np.isnan(low) else f"{text} ({low:.2f}-{high:.2f})"
 
 
-def records(table: pd.DataFrame) -> list[Mapping[str, Any]]:
+def records(table: pd.DataFrame) -> list[dict[Any, Any]]:
     """The rows as JSON holds them: None for NaN."""
     return table.astype(object).where(table.notna(), None).to_dict("records")
 
