@@ -7,6 +7,7 @@ the same treatment.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 import av
@@ -103,23 +104,29 @@ def h264(picture: np.ndarray, crf: int, frames: int = 1) -> np.ndarray:
     """
     height, width = picture.shape[:2]
     even = cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+    moved = [np.roll(even, shift, axis=1) for shift in reversed(range(frames))]
+    # OpenCV's conversion: a fresh libswscale context for each small picture costs more than x264.
+    shown = x264([cv2.cvtColor(one, cv2.COLOR_RGB2YUV_I420) for one in moved], crf)
+    decoded = cv2.cvtColor(shown[-1], cv2.COLOR_YUV2RGB_I420)
+    return np.ascontiguousarray(decoded[:height, :width])
+
+
+def x264(pictures: Sequence[np.ndarray], crf: int) -> list[np.ndarray]:
+    """A clip through x264 at `crf` and back: planes I420, uint8 [3 H / 2, W] of even H and W."""
     encoder = av.CodecContext.create("libx264", "w")
-    encoder.width, encoder.height = even.shape[1], even.shape[0]
+    encoder.width, encoder.height = pictures[0].shape[1], pictures[0].shape[0] * 2 // 3
     encoder.pix_fmt, encoder.time_base = "yuv420p", Fraction(1, 25)
     encoder.thread_count = 1
+    # Without look-ahead: with it, the same pictures are not always coded into the same bytes.
     encoder.options = {"crf": str(crf), "preset": "veryfast", "tune": "zerolatency"}
     packets = []
-    for index in range(frames):
-        moved = np.roll(even, frames - 1 - index, axis=1)
-        planes = cv2.cvtColor(moved, cv2.COLOR_RGB2YUV_I420)
+    for index, planes in enumerate(pictures):
         frame = av.VideoFrame.from_ndarray(planes, "yuv420p")
         frame.pts = index
         packets += encoder.encode(frame)
     packets += encoder.encode(None)
     decoder = av.CodecContext.create("h264", "r")
     decoder.thread_count = 1
-    pictures = [shown for packet in packets for shown in decoder.decode(packet)]
-    pictures += decoder.decode(None)
-    # OpenCV's conversion: a fresh libswscale context for each small picture costs more than x264.
-    decoded = cv2.cvtColor(pictures[-1].to_ndarray(), cv2.COLOR_YUV2RGB_I420)
-    return np.ascontiguousarray(decoded[:height, :width])
+    shown = [frame for packet in packets for frame in decoder.decode(packet)]
+    shown += decoder.decode(None)
+    return [frame.to_ndarray() for frame in shown]

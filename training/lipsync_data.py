@@ -8,10 +8,8 @@ The mouth clip is cut out of the face as inference would cut it, a little off as
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import pandas as pd
@@ -22,7 +20,7 @@ from torch.utils.data import Dataset
 from avfake.crops import MOUTH_DROP, MOUTH_SIDE
 from avfake.models.lipsync import MOUTH_SIDE as MOUTH_PIXELS
 from avfake.models.lipsync import SAMPLES_PER_FRAME
-from training.augment_picture import blur, rescale
+from training.augment_picture import blur, rescale, x264
 from training.augment_sound import Journey
 from training.cut import TRACK_CONTEXT
 from training.manifest import held_out
@@ -146,23 +144,9 @@ def worn_mouths(mouths: np.ndarray, rng: Generator) -> np.ndarray:
 def through_h264(pictures: np.ndarray, crf: int) -> np.ndarray:
     """Grey clip uint8 [T, H, W] (even sides) through x264 at `crf` (0 to 51) and back."""
     _, height, width = pictures.shape
-    encoder = av.CodecContext.create("libx264", "w")
-    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
-    encoder.time_base, encoder.thread_count = Fraction(1, 25), 1
-    # Without look-ahead: with it, the same pictures are not always coded into the same bytes.
-    encoder.options = {"crf": str(crf), "preset": "veryfast", "tune": "zerolatency"}
     colourless = np.full((height // 2, width), 128, np.uint8)
-    packets = []
-    for index, picture in enumerate(pictures):
-        frame = av.VideoFrame.from_ndarray(np.concatenate([picture, colourless]), "yuv420p")
-        frame.pts = index
-        packets += encoder.encode(frame)
-    packets += encoder.encode(None)
-    decoder = av.CodecContext.create("h264", "r")
-    decoder.thread_count = 1
-    shown = [frame for packet in packets for frame in decoder.decode(packet)]
-    shown += decoder.decode(None)
-    return np.stack([frame.to_ndarray()[:height] for frame in shown])
+    shown = x264([np.concatenate([picture, colourless]) for picture in pictures], crf)
+    return np.stack([planes[:height] for planes in shown])
 
 
 def worn_sound(sound: np.ndarray, other: np.ndarray, rng: Generator) -> np.ndarray:
