@@ -18,8 +18,8 @@ examples:
   AVFAKE_TOKEN=... avfake serve --host 0.0.0.0 for other machines, too: put TLS in front of it
 
 Clips are judged in worker processes; nothing leaves this machine. What was sent is kept in a
-private folder until nobody has asked for it for --keep, or the server ends. The API
-describes itself at /docs.
+private folder (below /tmp, or where the environment variable TMPDIR says) until nobody has asked
+for it for --keep, or the server ends. The API describes itself at /docs.
 
 exit status: 0 it was told to end, 1 it could not start, 2 wrong usage"""
 

@@ -48,7 +48,7 @@ class Client:
         head = (
             f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
             "Content-Type: application/octet-stream\r\n\r\n"
-        ).encode()
+        ).encode(errors="replace")  # a name may be no text
         tail = f"\r\n--{boundary}--\r\n".encode()
         headers = {
             "Content-Type": f"multipart/form-data; boundary={boundary}",

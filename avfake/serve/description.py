@@ -15,7 +15,9 @@ How likely is a video a deepfake? Send a clip, ask about it once a second until 
 `curl localhost:8765/v1/predictions/ID`
 
 A file that cannot be judged is an answer, too: a `result` that has the `status` "error" and a
-`reason`. A request that is refused has an HTTP status from 400 on, and a reason as well.
+`reason`. A request that is refused has an HTTP status from 400 on, and a reason as well: at any
+address `no_token` (401), `foreign_host` or `foreign_origin` (403), `not_allowed` (405) and
+`internal_error` (500).
 
 Where the server has a token, it comes along as `Authorization: Bearer TOKEN`. Elements of a page
 that can send no header get in by a cookie, which `POST /v1/session` gives to who brings the token,
@@ -38,12 +40,8 @@ FORM = {
     }
 }
 REFUSED: dict[int | str, dict[str, Any]] = {
-    "4XX": {
-        "model": schemas.Refusal,
-        "description": "As of any address: `no_token` (401), `foreign_host` or `foreign_origin` "
-        "(403), `not_allowed` (405).",
-    },
-    "5XX": {"model": schemas.Refusal, "description": "It failed: `internal_error` (500), say."},
+    "4XX": {"model": schemas.Refusal, "description": "Refused, as at any address."},
+    "5XX": {"model": schemas.Refusal, "description": "Failed, as at any address."},
 }
 PNG = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
 NO_VIEW = ("not_found", "no_evidence", "not_done", "busy")

@@ -57,6 +57,8 @@ def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
     for kind, body in operation.get("requestBody", {}).get("content", {}).items():
         rows.append(("body", f"{escape(kind)}: {_type(body['schema'])}"))
     for status, response in sorted(operation["responses"].items()):
+        if status.endswith("XX"):
+            continue  # they are the same everywhere
         content = response.get("content", {})
         kinds = ", ".join(f"{escape(k)} {_type(v.get('schema', {}))}" for k, v in content.items())
         rows.append((status, f"{_prose(response['description'])} {kinds}"))

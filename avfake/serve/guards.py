@@ -83,7 +83,9 @@ class Guards:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if len(headers.getlist("host")) > 1 or not self._knows(host):
-            raise ApiError(403, "foreign_host", "This server goes by other names; --allow-host adds one.")
+            raise ApiError(
+                403, "foreign_host", "This server goes by other names; --allow-host adds one."
+            )
         path: str = scope["path"]
         api = path.startswith("/v1/")
         if api or scope["method"] not in ("GET", "HEAD"):

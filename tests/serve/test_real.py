@@ -333,7 +333,8 @@ def test_the_client_example_sends_waits_and_prints(
     real: Client, repository: Path, sample_path: Path, tmp_path: Path
 ) -> None:
     script, server = repository / "examples" / "client.py", f"http://{real.host}:{real.port}"
-    (tmp_path / 'a "quoted" \\ name.mp4').write_bytes(sample_path.read_bytes())
+    odd = b'a "quoted" \\ n\xe4me.mp4'  # no UTF-8
+    (tmp_path / os.fsdecode(odd)).write_bytes(sample_path.read_bytes())
     asked = [sys.executable, str(script), str(next(tmp_path.iterdir())), server]
     done = subprocess.run(asked, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
