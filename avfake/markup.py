@@ -157,8 +157,9 @@ def _marked(picture: np.ndarray, when: float, scale: float, prediction: Predicti
         value = _probability_at(prediction, track.index, when)
         colour = (200, 200, 200)
         if value is not None:
-            colour = _COLOURS[0 if value < 0.5 else 1 if value < SUSPICIOUS else 2]
-            _label(picture, f"face {track.index + 1}: {percent(value)}", (left, top), colour)
+            colour = _COLOURS[0 if value <= 1 - SUSPICIOUS else 1 if value < SUSPICIOUS else 2]
+            text = f"face {track.index + 1}: {percent(value)}"
+            _label(picture, text, (left, top - thick), colour)
         for edge, width in (((20, 20, 20), thick + 2), (colour, thick)):  # seen on any background
             cv2.rectangle(picture, (left, top), (right, bottom), edge, width, cv2.LINE_AA)
     if prediction.verdict is not None and prediction.logit is not None:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from avfake.credentials import Credentials
     from avfake.detector import Detector
 
-SPECTROGRAM = (1200, 160)
-"""Pixels of the spectrogram, width and height."""
+SPECTROGRAM = (4000, 160)
+"""Pixels of the spectrogram, width and height: the timeline zooms into it as into the waveform."""
 
 
 @dataclass(frozen=True)

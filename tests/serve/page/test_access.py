@@ -229,6 +229,28 @@ def test_nothing_moves_for_who_wants_no_motion(browse: Browse, sample: Job) -> N
     assert browsing.page.evaluate("() => document.getAnimations().length") == 0
 
 
+def test_what_is_chosen_and_where_an_answer_stands_is_seen_in_forced_colours(
+    browse: Browse, sample: Job
+) -> None:
+    browsing = browse(forced_colors="active")
+    browsing.open(sample)
+    colour = "e => getComputedStyle(e).backgroundColor"
+    paper = browsing.page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    for selector in (".marker", ".offset-marker", ".meter-bar", ".choice input:checked + span"):
+        assert browsing.page.locator(selector).first.evaluate(colour) != paper, selector
+
+
+def test_paper_has_the_answer_and_no_buttons(browse: Browse, sample: Job) -> None:
+    browsing = browse()
+    browsing.open(sample)
+    page = browsing.page
+    page.emulate_media(media="print")
+    for selector in (".verdict", ".marker", ".stage", ".tl-track", ".segments", ".facts"):
+        assert page.locator(selector).first.is_visible(), selector
+    for selector in (".controls", ".clip .actions", ".rail", ".faces"):
+        assert not page.locator(selector).first.is_visible(), selector
+
+
 def test_a_phone_shows_the_answer_without_turning_or_zooming(browse: Browse, sample: Job) -> None:
     browsing = browse(width=360, height=740, has_touch=True, is_mobile=True)
     browsing.open(sample)

@@ -109,7 +109,8 @@ def test_every_reason_for_which_a_clip_cannot_be_judged_has_words(
     page = (repository / "docs" / "reasons.md").read_text("utf-8")
     section = page.split("## Why a file has no score")[1].split("## Why a branch")[0]
     rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|", section, re.M)
-    elsewhere = {"deadline", "ambiguous", "interrupted", "worker_lost", "not_fetched"}
+    elsewhere = {"deadline", "ambiguous", "interrupted", "not_writable"}  # submit
+    elsewhere |= {"worker_lost", "not_fetched"}  # batch
     reasons = {code for code, _ in rows} - elsewhere
     assert len(reasons) > 15
     # The server opens nothing but the files that it has stored itself.
