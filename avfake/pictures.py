@@ -127,7 +127,10 @@ def read_still(file: Any, name: str, pixels: int = DEFAULT_LIMITS.pixels) -> Sti
             moves = getattr(image, "is_animated", False)
             image.draft("RGB", (COLOUR_SIDE, COLOUR_SIDE))  # JPEG: decodes at a fraction
             image.load()
-            picture = np.asarray(_upright(image, name).convert("RGB"))
+            upright = _upright(image, name)
+            if upright.mode.startswith("I"):  # grey of 16 bits, of which Pillow makes white
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            picture = np.asarray(upright.convert("RGB"))
     except Image.DecompressionBombError:  # Pillow's own limit, far above ours
         raise AvfakeError("too_large", f"{name} has more than {pixels} pixels.") from None
     except (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error) as error:

@@ -39,7 +39,7 @@ VIDEO_SUFFIXES = frozenset(
 LABELS = "metadata.json"
 _ZIP_FAULTS = (
     *(zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError),
-    RuntimeError,  # encrypted
+    RuntimeError,  # packed in a way that `zipfile` does not know, or encrypted after all
 )
 # LZMA is not among them: what is unpacked here could make it hold 4 GB.
 _PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
@@ -152,7 +152,8 @@ class Files:
         """A file to read it from; hand it to `release` afterwards.
 
         Raises AvfakeError `file_too_large` where it would be unpacked into more than `most` bytes,
-        `not_readable` where it cannot be unpacked, `not_writable` where there is no room for it.
+        `encrypted`, `not_readable` where it cannot be unpacked, `not_writable` where there is no
+        room for it.
         """
         if video.member is None:
             return video.path
@@ -162,6 +163,8 @@ class Files:
         if video.member.file_size > max(_SMALL, _DENSEST * video.member.compress_size):
             text = f"{video.basename} would unpack {_DENSEST}-fold and more, as no clip does."
             raise AvfakeError("file_too_large", text)
+        if video.member.flag_bits & 1:
+            raise AvfakeError("encrypted", f"{video.basename} is encrypted: unpack it yourself.")
         if video.member.compress_type not in _PACKED:
             text = f"{video.basename} cannot be unpacked: it is packed in a way that is not read."
             raise AvfakeError("not_readable", text)

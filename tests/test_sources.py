@@ -308,6 +308,21 @@ def test_what_is_packed_badly_or_oddly_costs_its_own_member(
                 files.fetch(whole)
 
 
+def test_an_encrypted_member_is_told_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "t.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.mp4", b"film")
+    raw = bytearray(path.read_bytes())
+    for at in (6, raw.index(b"PK\x01\x02") + 8):  # the flags, where it lies and where it is listed
+        raw[at] |= 1
+    path.write_bytes(raw)
+    with Files([path]) as files:
+        (video,) = files
+        with pytest.raises(AvfakeError, match=r"^a\.mp4 is encrypted") as caught:
+            files.fetch(video)
+    assert caught.value.reason == "encrypted"
+
+
 def test_a_member_without_a_name_is_a_file_like_any_other(tmp_path: Path) -> None:
     path = zipped(tmp_path / "t.zip", {"@@@": b"X"})
     path.write_bytes(path.read_bytes().replace(b"@@@", b"\0@@"))  # a name ends at its first zero

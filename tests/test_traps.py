@@ -38,13 +38,26 @@ QUICK = {
 nothing: a machine that is busy with other things makes it longer."""
 
 
+WHOLE = {"link", "two_pictures", "zeros_after_the_end", "metadata_long", "metadata_not_utf8"}
+WHOLE |= {"turned_0", "turned_45", "turned_flat", "turned_zero"}
+WHOLE |= {name for name in TRAPS if name.startswith(("name_", "duration_"))}
+"""Traps about a film to which nothing has happened: all of it is judged, and nothing else."""
+
+
+@pytest.fixture(scope="module")
+def plain(detector: Detector, tmp_path_factory: pytest.TempPathFactory) -> Prediction:
+    return detector.predict(sample(tmp_path_factory.mktemp("plain") / "clip.mp4"))
+
+
 def ending(prediction: Prediction) -> str:
     return "/".join(filter(None, (prediction.status, prediction.reason)))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without FIFOs and devices")
 @pytest.mark.parametrize("name", sorted(set(TRAPS) - COSTLY))
-def test_each_trap_ends_as_it_must(detector: Detector, tmp_path: Path, name: str) -> None:
+def test_each_trap_ends_as_it_must(
+    detector: Detector, plain: Prediction, tmp_path: Path, name: str
+) -> None:
     path = TRAPS[name](tmp_path)
     started, began = time.process_time(), time.monotonic()
     prediction = detector.predict(path)
@@ -58,6 +71,8 @@ def test_each_trap_ends_as_it_must(detector: Detector, tmp_path: Path, name: str
         assert spent < 1
         assert waited < 10
     json.dumps(prediction.to_dict(), allow_nan=False)
+    if name in WHOLE:
+        assert prediction.logit == plain.logit
 
 
 def test_a_million_frames_by_edits_end_with_the_time_for_decoding(
@@ -126,13 +141,48 @@ def test_what_was_not_looked_at_is_told(
 
 @pytest.mark.parametrize("name", ["turned_45", "turned_zero", "turned_flat"])
 def test_a_matrix_that_names_no_angle_turns_nothing(
-    detector: Detector, tmp_path: Path, name: str
+    detector: Detector, plain: Prediction, tmp_path: Path, name: str
 ) -> None:
-    (tmp_path / "plain").mkdir()
-    plain = detector.predict(TRAPS["turned_0"](tmp_path / "plain"))
-    odd = detector.predict(TRAPS[name](tmp_path))
-    assert odd.logit == plain.logit
-    assert odd.media == plain.media
+    assert detector.predict(TRAPS[name](tmp_path)).media == plain.media
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        ("sound_only", {"visual": "no_picture", "lipsync": "no_picture"}),
+        ("codec_of_picture_unknown", {"visual": "no_picture", "lipsync": "no_picture"}),
+        ("picture_only", {"audio": "no_sound", "lipsync": "no_sound"}),
+        ("codec_of_sound_unknown", {"audio": "no_sound", "lipsync": "no_sound"}),
+        ("silent", {"audio": "no_speech", "lipsync": "no_speech"}),
+        ("black", {"visual": "no_face", "audio": "no_speech", "lipsync": "no_face"}),
+    ],
+)
+def test_what_a_clip_does_not_hold_is_not_judged(
+    detector: Detector, tmp_path: Path, name: str, missing: dict[str, str]
+) -> None:
+    branches = detector.predict(TRAPS[name](tmp_path)).branches
+    assert {key: b.reason for key, b in branches.items() if b.status == "absent"} == missing
+    assert all(branches[key].status == "ok" for key in branches.keys() - missing.keys())
+
+
+@pytest.mark.parametrize(
+    ("name", "spans"),
+    [
+        ("edits_delayed", [(1.0, 2.9)]),
+        ("edits_cut", [(0.0, 1.0)]),
+        ("edits_repeated", [(0.0, 4.9)]),
+        ("size_shrinks", [(0.0, 0.8), (0.8, 1.6)]),
+        ("size_turns", [(0.0, 0.8), (0.8, 1.6)]),
+        ("streams_go_on_as_others", [(0.0, 2.6)]),
+        ("fragments", [(0.0, 2.6)]),
+    ],
+)
+def test_faces_are_found_when_and_as_long_as_a_player_shows_them(
+    detector: Detector, tmp_path: Path, name: str, spans: list[tuple[float, float]]
+) -> None:
+    tracks = detector.predict(TRAPS[name](tmp_path)).tracks
+    found = [(track.start, track.end) for track in tracks]
+    assert found == [pytest.approx(span, abs=0.15) for span in spans]
 
 
 @pytest.mark.parametrize(("name", "degrees"), [("turned_90", 90), ("turned_270", 270)])
@@ -265,6 +315,13 @@ def test_an_address_is_a_plain_name(
     url, asked = server
     assert detector.predict(path.replace("{}", url)).reason == "not_found"
     assert asked == []
+
+
+def test_a_pattern_names_no_row_of_pictures(detector: Detector, tmp_path: Path) -> None:
+    for number in range(3):
+        TRAPS["still_grey_16_bit"](tmp_path).rename(tmp_path / f"img{number:03d}.png")
+    assert detector.predict(tmp_path / "img000.png").status == "ok"
+    assert detector.predict(tmp_path / "img%03d.png").reason == "not_found"
 
 
 @pytest.mark.parametrize("name", ["still_with_damaged_exif", "metadata_not_utf8", "cut_50_mkv"])

@@ -218,6 +218,21 @@ def clock_begins_again(folder: Path) -> Path:
     return written(plain + plain, "clip.ts", folder)
 
 
+@trap("ok")
+def streams_go_on_as_others(folder: Path) -> Path:
+    """A broadcast whose streams get other numbers midway: the first ones are looked at."""
+    numbers = {"mpegts_start_pid": "1200", "mpegts_pmt_start_pid": "3000"}
+    data = sample(folder / "one.ts").read_bytes()
+    return written(data + sample(folder / "other.ts", **numbers).read_bytes(), "clip.ts", folder)
+
+
+@trap("ok")
+def fragments(folder: Path) -> Path:
+    """Each frame in a fragment of its own, as live streams are recorded."""
+    options = {"movflags": "+frag_every_frame+empty_moov+default_base_moof"}
+    return sample(folder / "clip.mp4", **options)
+
+
 def edits(entries: Sequence[tuple[int, int]], folder: Path) -> Path:
     """The sample with another edit list: (duration, first media time) each."""
     path = sample(folder / "clip.mp4")
@@ -280,7 +295,7 @@ def two_pictures(folder: Path) -> Path:
     return path
 
 
-@trap("ok", "abstain/no_evidence")
+@trap("ok")
 def sound_only(folder: Path) -> Path:
     with av.open(str(SAMPLE)) as given, av.open(str(folder / "clip.mp4"), "w") as out:
         stream = out.add_stream_from_template(given.streams.audio[0])

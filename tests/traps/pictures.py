@@ -213,6 +213,14 @@ def still_in_tiles(folder: Path) -> Path:
 
 
 @trap("ok")
+def still_grey_16_bit(folder: Path) -> Path:
+    """Of which Pillow makes nothing but white, if it is asked for eight."""
+    grey = cv2.cvtColor(face(), cv2.COLOR_RGB2GRAY).astype(np.uint16) * 257
+    cv2.imwrite(str(folder / "still.png"), grey)
+    return folder / "still.png"
+
+
+@trap("ok")
 def still_with_damaged_exif(folder: Path) -> Path:
     path = folder / "still.jpg"
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\xff\xff\0\0\0\x05\xff\xff\xff\xff"
