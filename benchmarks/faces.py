@@ -122,7 +122,9 @@ def convention(picture: np.ndarray, face: Detection) -> list[tuple[int, tuple[fl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.faces", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--oracle", type=Path, required=True, help="YuNet, ONNX")
     parser.add_argument("--data", type=Path, required=True, help="folder with SOURCES.tsv")
     parser.add_argument("--bundle", default="default")

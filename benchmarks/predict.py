@@ -125,7 +125,9 @@ def measure(path: Path, bundle: str, repeats: int) -> dict[str, object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.predict", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("clip", type=Path)
     parser.add_argument("--make", action="store_true", help="make the clip from the sample first")
     parser.add_argument("--bundle", default="default")

@@ -170,7 +170,9 @@ def report(outcome: Outcome, looks: Sequence[Look], say: Callable[[str], None] =
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.soak", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--items", type=int, default=2000)
     parser.add_argument("--workers", type=int, default=0, help="default: one a core")
     parser.add_argument("--bundle", default="default")

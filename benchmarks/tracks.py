@@ -53,7 +53,9 @@ def _covered(tracks: list[Track], when: float, box: np.ndarray) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.tracks", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("clips", nargs="+", type=Path)
     parser.add_argument("--oracle", type=Path, required=True, help="YuNet, ONNX")
     parser.add_argument("--face-model", help="what to measure (default: the bundle's own finder)")

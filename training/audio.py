@@ -26,7 +26,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from avfake.models.audio import AudioNet
-from training.loop import Schedule, fit, load_state
+from training.checkpoints import load_state
+from training.loop import Schedule, fit
 from training.pairs import PairBatches, Trial, make_trials
 from training.pretrained import IMAGENET, LITE0, pretrain
 from training.runtime import Runtime
@@ -301,7 +302,11 @@ def _update_metrics(out: Path, news: dict[str, Any]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m training.audio", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m training.audio",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--store", type=Path, required=True, help="what training.voices wrote")
     parser.add_argument("--out", type=Path, required=True, help="folder for weights and figures")
     parser.add_argument("--config", choices=sorted(RECIPES), default="small")

@@ -244,7 +244,9 @@ def _shown(value: Any) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m training.card", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder that holds SOURCES.tsv")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--bundle", type=Path, required=True)

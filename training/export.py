@@ -33,7 +33,7 @@ from avfake.models.finder import STRIDES, FinderNet
 from avfake.models.fusion import FusionNet
 from avfake.models.lipsync import LipSyncNet
 from avfake.models.visual import VisualNet
-from training.loop import load_state
+from training.checkpoints import load_state
 
 OPSET = 18
 MODELS: dict[str, type[nn.Module]] = {
@@ -159,7 +159,9 @@ def _write_manifest(out: Path, manifest: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m training.export", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--name", default="default")

@@ -25,8 +25,9 @@ from torch import Tensor, distributed, nn
 from avfake.faces import FaceFinder, YuNetFinder, overlap, pick
 from avfake.models.finder import FinderNet
 from avfake.types import Detection
+from training.checkpoints import load_state
 from training.finder_data import LONGEST, Album, Scenes, Teacher, gather, is_held_out
-from training.loop import Schedule, fit, load_state
+from training.loop import Schedule, fit
 from training.runtime import Runtime
 
 SURE = 0.8  # score from which a face of the teacher must be found
@@ -212,7 +213,9 @@ def finish(teacher: Teacher, pictures: Path, table: pd.DataFrame, out: Path) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m training.finder", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder with SOURCES.tsv")
     parser.add_argument("--teacher", type=Path, required=True, help="YuNet, ONNX, any input size")
     parser.add_argument("--out", type=Path, required=True, help="folder to write, or to resume")

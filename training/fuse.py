@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +40,9 @@ from avfake.models.fusion import FusionNet
 from avfake.types import BRANCHES
 from evaluation.metrics.classification import auc, log_loss, threshold_at_false_alarms
 from training.audio import UNHEARD
-from training.loop import Schedule, fit, load_state, save
+from training.checkpoints import load_state, save
+from training.loop import Schedule, fit
+from training.manifest import hashed
 
 # Kinds of fake: share, then whether picture, voice and the fit of lips and sound are to be seen as
 # fake. A mouth that was made to speak fits what it was made for.
@@ -178,7 +179,7 @@ def calibrate(rows: pd.DataFrame) -> dict[str, float]:
 
 def first_half(group: pd.Series) -> np.ndarray:
     """bool [n]: a fixed half of the people, by a hash of their name."""
-    return np.array([zlib.crc32(str(name).encode()) % 2 == 0 for name in group])
+    return np.array([hashed(str(name), 2) == 0 for name in group])
 
 
 def fuse(runs: Path) -> dict[str, object]:
@@ -289,7 +290,9 @@ def _by_kind(pools: dict[str, Pool], model: FusionNet) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m training.fuse", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     print(json.dumps(fuse(parser.parse_args().runs), indent=2))
 

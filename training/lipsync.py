@@ -28,9 +28,10 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from avfake.models.lipsync import LipSyncNet, lag_map, lag_similarity, peak
+from training.checkpoints import load_state
 from training.lipsync_data import LATEST, ClipBatches, Tracks
 from training.lipsync_trials import Trials, evaluate, make_trials
-from training.loop import Schedule, fit, load_state
+from training.loop import Schedule, fit
 from training.runtime import Runtime, device_of
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -241,7 +242,9 @@ def judge_loss(model: LipSyncNet, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m training.lipsync", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--prepared", type=Path, required=True, help="what training.prepare wrote")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--init", type=Path, help="Light-ASD weights, a safetensors file")

@@ -28,19 +28,9 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from training.checkpoints import (
-    Learner,
-    Standing,
-    load_figures,
-    load_run,
-    load_state,
-    save,
-    save_run,
-)
+from training.checkpoints import Learner, Standing, load_figures, load_run, save, save_run
 from training.journal import Journal
 from training.runtime import Runtime
-
-__all__ = ["Schedule", "fit", "load_figures", "load_state", "save"]
 
 Loss = Callable[[nn.Module, Any], Tensor]
 Evaluate = Callable[[nn.Module], dict[str, float]]

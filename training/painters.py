@@ -122,7 +122,9 @@ def train(prepared: Path, out: Path, schedule: Schedule, runtime: Runtime) -> di
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m training.painters", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--prepared", type=Path, required=True, help="folder with faces.csv")
     parser.add_argument("--out", type=Path, required=True, help="folder to write, or to resume")
     Runtime.add_arguments(parser)

@@ -29,8 +29,9 @@ from torch import Tensor, nn
 
 from avfake.crops import face_crop
 from avfake.models.visual import VisualNet
+from training.checkpoints import load_state
 from training.fakes.painter import Painters
-from training.loop import Schedule, fit, load_state
+from training.loop import Schedule, fit
 from training.manifest import hashed, held_out
 from training.pretrained import IMAGENET, LITE0, pretrain
 from training.runtime import Runtime
@@ -300,7 +301,9 @@ def _figures(scored: pd.DataFrame) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m training.visual", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--prepared", type=Path, required=True, help="folder with faces.csv")
     parser.add_argument("--out", type=Path, required=True, help="folder to write, or to resume")
     parser.add_argument("--painters", type=Path, help="folder that training.painters made")

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 
 from avfake.crops import box_size, face_crop
 from training.augment_picture import augment
+from training.cut import BOX, POINTS
 from training.fakes.painter import Painters
 from training.fakes.visual import Face, distort, face_frame, self_blend, swap
 from training.shards import read_picture
@@ -56,8 +57,6 @@ TRUE_FAKES = 0.5
 WORN = 0.7
 """Odds, in the end, that a pair goes through codecs, blur, noise and another framing."""
 
-BOX = ["left", "top", "right", "bottom"]
-POINTS = [f"p{index}{axis}" for index in range(5) for axis in "xy"]
 COLUMNS = ["path", "split", "label", "group", "source", "clip", "score", *BOX, *POINTS]
 
 

@@ -30,8 +30,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from avfake.types import SAMPLE_RATE
-from training.fakes.audio import METHODS, like
-from training.fakes.packages import Maker, installed
+from training.fakes.audio import METHODS, Method, like
+from training.fakes.packages import installed
 from training.fakes.vocoders import PITCH_HOP, VOCODERS, Critic, Mel, spectral_loss
 from training.speech import (
     Utterance,
@@ -168,7 +168,7 @@ class Copier:
 
 
 def make_twins(
-    originals: Sequence[Utterance], makers: Mapping[str, Maker], each: int, out: Path
+    originals: Sequence[Utterance], makers: Mapping[str, Method], each: int, out: Path
 ) -> list[Utterance]:
     """`each` twins of every utterance, by `FIRST` and by ways drawn at random, source "twin-WAY".
 
@@ -206,7 +206,11 @@ def make_twins(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m training.voices", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m training.voices",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--data", type=Path, help="folder of SOURCES.tsv")
     where.add_argument("--prepared", type=Path, help="what training.prepare --dataset wrote")

@@ -26,7 +26,8 @@ from training.audio import (  # noqa: E402
     train_and_report,
     train_without,
 )
-from training.loop import Schedule, fit, load_state  # noqa: E402
+from training.checkpoints import load_state  # noqa: E402
+from training.loop import Schedule, fit  # noqa: E402
 from training.pairs import Trial  # noqa: E402
 from training.runtime import Runtime  # noqa: E402
 from training.speech import Utterance, write_store  # noqa: E402

@@ -17,8 +17,8 @@ from avfake.bundle import load_bundle  # noqa: E402
 from avfake.fusion import Fusion  # noqa: E402
 from avfake.models.fusion import FusionNet  # noqa: E402
 from avfake.types import BRANCHES, AvfakeError, BranchScore  # noqa: E402
+from training.checkpoints import save  # noqa: E402
 from training.export import difference, export_graph, rebuild, write_bundle  # noqa: E402
-from training.loop import save  # noqa: E402
 
 
 def fusion_net(seed: int = 0) -> FusionNet:

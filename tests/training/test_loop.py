@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from tests.training.toy import SCHEDULE, Batches, Net, evaluate, loss, unlike  # noqa: E402
-from training.checkpoints import ResumeError  # noqa: E402
-from training.loop import Schedule, fit, load_figures, load_state  # noqa: E402
+from training.checkpoints import ResumeError, load_figures, load_state  # noqa: E402
+from training.loop import Schedule, fit  # noqa: E402
 from training.runtime import Runtime  # noqa: E402
 
 

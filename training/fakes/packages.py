@@ -9,7 +9,6 @@ with that voice's timing. Functions take and answer what those of `training.fake
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,12 @@ import librosa
 import numpy as np
 
 from avfake.types import SAMPLE_RATE
-from training.fakes.audio import like
-
-Maker = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+from training.fakes.audio import Method, like
 
 
-def installed() -> tuple[dict[str, Maker], list[str]]:
+def installed() -> tuple[dict[str, Method], list[str]]:
     """(ways of making fakes by name, one line for each way that is missing)."""
-    makers: dict[str, Maker] = {}
+    makers: dict[str, Method] = {}
     missing = []
     if importlib.util.find_spec("pyworld"):
         makers["world"] = world

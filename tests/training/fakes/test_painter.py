@@ -8,8 +8,8 @@ import pytest
 import torch
 from skimage.data import astronaut
 
+from training.checkpoints import save
 from training.fakes.painter import Autoencoder, Painters
-from training.loop import save
 
 BOX = np.array([86.0, 65.0, 176.0, 190.0])
 
