@@ -39,15 +39,10 @@ class Detector:
         self.bundle = bundle
         self.limits = limits
         self.finder = finder or load_finder(bundle=bundle)
-        self._visual = VisualBranch(bundle, threads)
+        self.visual = VisualBranch(bundle, threads)  # may be asked about single crops
         self._audio = AudioBranch(bundle, threads)
         self._lipsync = LipSyncBranch(bundle, threads)
         self._fusion = Fusion(bundle)
-
-    @property
-    def visual(self) -> VisualBranch:
-        """The picture branch, for who asks it about single crops."""
-        return self._visual
 
     @classmethod
     def from_pretrained(
@@ -107,7 +102,7 @@ class Detector:
         tracker = Tracker(self.finder)
         try:
             with Clip(path, longest, self.limits) as clip:
-                analysis = Analysis(clip, tracker, self._visual, self._audio, self._lipsync, tell)
+                analysis = Analysis(clip, tracker, self.visual, self._audio, self._lipsync, tell)
                 scores = analysis.run()
         except AvfakeError as error:
             return self._error(path, error.reason, str(error), started)

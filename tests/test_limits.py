@@ -240,7 +240,7 @@ def test_memory_that_runs_out_has_its_own_reason(
 
     detector = Detector(bundle)
     if stage == "branch":
-        monkeypatch.setattr(detector._visual, "score", failing)
+        monkeypatch.setattr(detector.visual, "score", failing)
     else:
         monkeypatch.setattr(Clip, stage, failing)
     prediction = detector.predict(sample_path)
