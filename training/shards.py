@@ -18,7 +18,6 @@ import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -109,18 +108,13 @@ def encode_small_track(coded: Sequence[bytes], sound: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-class Writer(Protocol):
-    """Takes the files of one batch of clips; they count once `close` has returned."""
-
-    def add(self, name: str, data: bytes) -> str:
-        """Store a file; return the `path` to read it by."""
-
-    def close(self) -> None: ...
-
-
 @dataclass(frozen=True)
 class Folder:
-    """Stores every file by itself below `root`."""
+    """Stores every file by itself below `root`.
+
+    `open` gives what takes the files of one batch of clips: `add` stores one and returns the `path`
+    to read it by; they count once `close` has returned.
+    """
 
     root: Path
 
@@ -130,7 +124,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Shards:
-    """Stores the files of batch `number` in `root`/shards/`number`.tar."""
+    """Stores the files of batch `number` in `root`/shards/`number`.tar, as `Folder` does."""
 
     root: Path
 

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from transformers import ASTConfig, ASTModel
 
-SAMPLE_RATE = 16_000
 WINDOW_SAMPLES = 64_000
 """Four seconds: what one logit is about."""
 BINS = 256
