@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from avfake.models.lipsync import SAMPLES_PER_FRAME, LipSyncNet
 from avfake.speech import SpeechActivity
 from avfake.types import FRAME_RATE, Sound
+from training.figures import figures
 from training.lipsync_data import Framing, Tracks, mouth_clip, worn_mouths, worn_sound
 from training.runtime import device_of
 
@@ -250,20 +251,6 @@ def evaluate(
     }
     columns = ["path", "group", "source", "label", "logit"]
     return metrics, pd.concat([held, true], ignore_index=True)[columns]
-
-
-def figures(scored: pd.DataFrame) -> dict[str, Any]:
-    """log_loss (nats), auc (None unless both classes are there), n and fakes among them."""
-    if scored.empty:
-        return {"log_loss": None, "auc": None, "n": 0, "fakes": 0}
-    labels, logits = scored["label"].to_numpy(int), scored["logit"].to_numpy(float)
-    both = 0 < labels.sum() < len(labels)
-    return {
-        "log_loss": _rounded(log_loss(labels, 1 / (1 + np.exp(-logits)), labels=[0, 1])),
-        "auc": _rounded(roc_auc_score(labels, logits)) if both else None,
-        "n": len(labels),
-        "fakes": int(labels.sum()),
-    }
 
 
 def _rounded(value: float) -> float:

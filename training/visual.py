@@ -24,13 +24,13 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.metrics import log_loss, roc_auc_score
 from torch import Tensor, nn
 
 from avfake.crops import face_crop
 from avfake.models.visual import VisualNet
 from training.checkpoints import load_state
 from training.fakes.painter import Painters
+from training.figures import figures
 from training.loop import Schedule, fit
 from training.manifest import hashed, held_out
 from training.pretrained import IMAGENET, LITE0, pretrain
@@ -200,13 +200,13 @@ def watch(model: nn.Module, pseudo: Crops, true: Crops) -> dict[str, float]:
     source with more fakes would otherwise reward a net for knowing the source. Without true fakes
     it is the log-loss alone.
     """
-    mine = _figures(scores(model, pseudo))
+    mine = figures(scores(model, pseudo))
     auc = _auc_within_sources(_by_clip(scores(model, true)))
-    figures = {"loss": mine["log_loss"], "pseudo_log_loss": mine["log_loss"]}
-    figures |= {"pseudo_auc": mine["auc"]}
+    told = {"loss": mine["log_loss"], "pseudo_log_loss": mine["log_loss"]}
+    told |= {"pseudo_auc": mine["auc"]}
     if auc is not None:
-        figures |= {"loss": round(mine["log_loss"] + 1 - auc, 4), "dev_clip_auc": auc}
-    return figures
+        told |= {"loss": round(mine["log_loss"] + 1 - auc, 4), "dev_clip_auc": auc}
+    return told
 
 
 def pseudo_crops(studio: Studio) -> Crops:
@@ -257,14 +257,14 @@ def measure(scored: pd.DataFrame) -> dict[str, Any]:
     kinds = pseudo[pseudo["label"] == 1].groupby("source")
     clips = _by_clip(true)
     return {
-        "pseudo": _figures(pseudo),
-        "pseudo_by_kind": {kind: _figures(pd.concat([real, rows])) for kind, rows in kinds},
-        "dev": _figures(true),
-        "dev_by_half": {half: _figures(rows) for half, rows in true.groupby("half")},
-        "dev_by_source": {source: _figures(rows) for source, rows in true.groupby("source")},
-        "dev_by_clip": _figures(clips),
+        "pseudo": figures(pseudo),
+        "pseudo_by_kind": {kind: figures(pd.concat([real, rows])) for kind, rows in kinds},
+        "dev": figures(true),
+        "dev_by_half": {half: figures(rows) for half, rows in true.groupby("half")},
+        "dev_by_source": {source: figures(rows) for source, rows in true.groupby("source")},
+        "dev_by_clip": figures(clips),
         "dev_by_clip_within_sources": {"auc": _auc_within_sources(clips), "n": len(clips)},
-        "dev_by_clip_and_half": {half: _figures(rows) for half, rows in clips.groupby("half")},
+        "dev_by_clip_and_half": {half: figures(rows) for half, rows in clips.groupby("half")},
     }
 
 
@@ -281,23 +281,9 @@ def _auc_within_sources(clips: pd.DataFrame) -> float | None:
     for _, rows in clips.groupby("source"):
         smaller = rows["label"].value_counts().reindex([0, 1], fill_value=0).min()
         if smaller:
-            aucs.append(_figures(rows)["auc"])
+            aucs.append(figures(rows)["auc"])
             weights.append(smaller)
     return round(float(np.average(aucs, weights=weights)), 4) if aucs else None
-
-
-def _figures(scored: pd.DataFrame) -> dict[str, Any]:
-    """log_loss (nats), auc (None unless both classes are there), n and fakes among them."""
-    if scored.empty:
-        return {"log_loss": None, "auc": None, "n": 0, "fakes": 0}
-    label, logit = scored["label"].to_numpy(), scored["logit"].to_numpy(np.float64)
-    both = len(set(label)) == 2
-    return {
-        "log_loss": round(float(log_loss(label, 1 / (1 + np.exp(-logit)), labels=[0, 1])), 4),
-        "auc": round(float(roc_auc_score(label, logit)), 4) if both else None,
-        "n": len(label),
-        "fakes": int(label.sum()),
-    }
 
 
 def main() -> None:
