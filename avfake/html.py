@@ -118,7 +118,7 @@ def report_html(
         file_facts=_file_facts(prediction, name, digest),
         settings=_settings(prediction, detector, settings or {}),
         credentials=credentials,
-        shipped=_is_shipped(detector),
+        shipped=detector.bundle.shipped,
         bundle=detector.bundle,
         suspicious=SUSPICIOUS,
         full=FULL,
@@ -386,10 +386,6 @@ def _settings(
     if "total" in prediction.seconds:
         rows.append(("Time that it took", f"{prediction.seconds['total']:.1f} s"))
     return [(name, visible(value)) for name, value in rows]
-
-
-def _is_shipped(detector: Detector) -> bool:
-    return detector.bundle.folder.resolve().is_relative_to(Path(__file__).resolve().parent)
 
 
 def _digest(path: Pathlike, most: int) -> tuple[int, str] | None:

@@ -162,7 +162,7 @@ def test_its_known_failures_are_those_of_the_page(page: str) -> None:
 def test_other_models_are_not_judged_by_the_card_of_ours(
     detector: Detector, sample_prediction: Prediction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(html, "_is_shipped", lambda detector: False)
+    monkeypatch.setattr(detector, "bundle", replace(detector.bundle, shipped=False))
     text = Page(report_html(sample_prediction, detector)).text
     assert "16 clips" not in text
     assert "must be asked of whoever made them" in text

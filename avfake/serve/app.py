@@ -255,6 +255,7 @@ async def about(request: Request) -> Response:
     body = {
         "version": __version__,
         "bundle": facts.bundle,
+        "shipped": facts.shipped,
         "thresholds": facts.thresholds,
         "limits": {
             "bytes": limits.bytes,

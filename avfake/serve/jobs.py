@@ -124,7 +124,7 @@ class Jobs:
         self._viewed = time.monotonic()
         self.fault: str | None = None
         """Why no clip can be judged at present, if so: a reason code."""
-        self.facts = work.Facts({}, {})
+        self.facts = work.Facts({}, False, {})
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:

@@ -271,6 +271,7 @@ class About(Answer):
 
     version: str
     bundle: Bundle
+    shipped: bool = Field(description="Whether these models are those that come with avfake.")
     thresholds: Thresholds
     limits: Bounds
     workers: int = Field(description="Clips that are judged side by side.")

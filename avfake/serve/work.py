@@ -26,6 +26,7 @@ class Facts:
     """What the models say of themselves."""
 
     bundle: dict[str, str]
+    shipped: bool
     thresholds: dict[str, float]
 
 
@@ -78,7 +79,7 @@ def copying() -> Callable[[Any], Any]:
 def facts(detector: Detector, tell: Tell) -> Facts:
     bundle = detector.bundle
     thresholds = {name: bundle.threshold(name) for name in ("likely_real", "likely_fake")}
-    return Facts(bundle.to_dict(), thresholds)
+    return Facts(bundle.to_dict(), bundle.shipped, thresholds)
 
 
 def judge(path: Path, name: str, detector: Detector, tell: Tell) -> Judged:

@@ -14,6 +14,8 @@ from avfake.types import AvfakeError, Prediction, Progress
 
 
 class Bundle:
+    shipped = False
+
     def to_dict(self) -> dict[str, str]:
         return {"name": "some", "version": "1", "sha256": "0" * 64}
 

@@ -165,7 +165,7 @@ def test_what_is_asked_for_too_early_or_is_not_there(server: Client, folder: Pat
 def test_the_server_tells_its_models_and_limits(server: Client) -> None:
     about = About.model_validate_json(server.get("/v1/about").body)
     assert about.version == __version__
-    assert about.bundle.name == "some"
+    assert (about.bundle.name, about.shipped) == ("some", False)
     assert about.thresholds.likely_fake == 0.7
     assert about.limits.bytes == 1 << 20
     assert (about.workers, about.queue) == (1, 2)

@@ -25,7 +25,7 @@ export function guide(about, level = "h3") {
         list("guide.failures.text").map((text) => h("li", {}, text)),
       ),
     ),
-    about.bundle.name === "default"
+    about.shipped
       ? h(
           "section",
           {},

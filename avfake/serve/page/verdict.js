@@ -82,7 +82,7 @@ export function nextSteps(result) {
 export function meaning(result, about) {
   const called = verdict(result);
   const trust =
-    about.bundle.name === "default"
+    about.shipped
       ? list("guide.models.text").slice(0, 2).join(" ")
       : t("guide.own", { name: about.bundle.name });
   return h(

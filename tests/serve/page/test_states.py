@@ -168,6 +168,18 @@ def test_a_file_over_the_limit_is_not_even_sent(browse: Browse, api: Client) -> 
     browsing.page.wait_for_selector(".start")
 
 
+def test_other_models_are_not_judged_by_the_card_of_ours(browse: Browse, api: Client) -> None:
+    browsing = browse()
+    about = api.get("/v1/about").json
+    assert about["shipped"]
+    browsing.page.route("**/v1/about", lambda route: route.fulfill(json=about | {"shipped": False}))
+    browsing.start()
+    browsing.page.get_by_role("button", name="How to read this").click()
+    text = browsing.text("dialog")
+    assert "must be asked of whoever made them" in text
+    assert "16 clips" not in text
+
+
 def test_an_upload_that_breaks_off_can_be_tried_again(browse: Browse) -> None:
     browsing = browse()
     browsing.expected = re.compile("ERR_FAILED")
