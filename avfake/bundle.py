@@ -115,7 +115,7 @@ class Bundle:
 def open_session(data: bytes, threads: int) -> onnxruntime.InferenceSession:
     """Load an ONNX file that `read_graph` has passed. Raises whatever onnxruntime does."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = min(threads, os.cpu_count() or 1)  # 0: as many
     # Waiting threads must not burn the cores that the decoder needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # What was checked is ONNX: nothing may be taken for onnxruntime's own format.

@@ -8,40 +8,58 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from avfake.lines import hold
+from avfake.types import AvfakeError
 
 _PREFIX = "avfake-"
-_LOCK = "avfake.lock"
-_ABANDONED = 3600.0  # seconds after which a folder that was never locked is nobody's
+_MARK = "avfake.scratch"  # in folders that may be swept away: others may be called as they are
+_ABANDONED = 3600.0  # seconds after which a folder that was never marked is nobody's
 
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """An empty folder for this process alone, removed in the end; those of dead ones go first."""
-    _sweep()
-    while True:
-        with (
-            tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as name,
-            locked(Path(name)) as held,
-        ):
-            if not held:  # another process swept it away before it was locked
-                continue
-            folder = Path(name, "files")
-            folder.mkdir()
-            yield folder
-            return
+    """An empty folder for this process alone, removed in the end; those of dead ones go first.
+
+    Raises AvfakeError `not_writable` where none can be made.
+    """
+    with ExitStack() as stack:
+        try:
+            folder = _made(stack)
+        except OSError as error:
+            text = f"There is no temporary folder to be had: {error.strerror}."
+            raise AvfakeError("not_writable", text) from None
+        yield folder
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[bool]:
-    """Keep a temporary folder from being swept away as long as this process lives; whether it is
-    there and nobody else has it."""
-    lock = folder / _LOCK
-    with lock.open("wb") as file:
-        yield hold(file.fileno()) and lock.exists()
+    """Keep a temporary folder as long as this process lives, from us and from systemd, which sweeps
+    what is old and not locked out of /tmp; whether it is there and nobody else has it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        mark = folder / _MARK
+        mark.touch()
+        yield hold(descriptor) and mark.exists()
+    finally:
+        os.close(descriptor)
+
+
+def _made(stack: ExitStack) -> Path:
+    _sweep()
+    while True:
+        with ExitStack() as attempt:
+            name = attempt.enter_context(
+                tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True)
+            )
+            if not attempt.enter_context(locked(Path(name))):
+                continue  # another process swept it away before it was locked
+            folder = Path(name, "files")
+            folder.mkdir()
+            stack.enter_context(attempt.pop_all())
+            return folder
 
 
 def _sweep() -> None:
@@ -49,14 +67,16 @@ def _sweep() -> None:
         with suppress(OSError):
             if not _is_ours(folder):
                 continue
-            lock = folder / _LOCK
-            if not lock.exists():  # its process was killed, or is about to lock it
+            if not (folder / _MARK).exists():  # its process was killed, or is about to mark it
                 if time.time() - folder.stat().st_mtime > _ABANDONED:
                     folder.rmdir()  # if it is empty: else it is somebody else's
                 continue
-            with lock.open("r+b") as file:
-                if hold(file.fileno()):
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                if hold(descriptor):
                     shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(descriptor)
 
 
 def _is_ours(folder: Path) -> bool:

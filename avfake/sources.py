@@ -163,11 +163,7 @@ class Files:
             text = f"{video.basename} cannot be unpacked: it is packed in a way that is not read."
             raise AvfakeError("not_readable", text)
         if self._unpacked is None:
-            try:
-                self._unpacked = self._open.enter_context(scratch())
-            except OSError as error:
-                text = f"There is no temporary folder to unpack into: {error.strerror}."
-                raise AvfakeError("not_writable", text) from None
+            self._unpacked = self._open.enter_context(scratch())
         self._count += 1
         path = self._unpacked / f"{self._count}.video"
         try:

@@ -61,6 +61,11 @@ def test_calibration_is_scale_and_bias(bundle: Bundle) -> None:
         assert bundle.calibrate(branch, 2.0) == pytest.approx(2 * entry["scale"] + entry["bias"])
 
 
+def test_more_threads_than_cores_are_as_many_as_there_are_cores(bundle: Bundle) -> None:
+    threads = bundle.session("visual", 500).get_session_options().intra_op_num_threads
+    assert threads == os.cpu_count()
+
+
 def test_a_copy_elsewhere_is_the_same_bundle(bundle_copy: Path, bundle: Bundle) -> None:
     assert load_bundle(bundle_copy).sha256 == bundle.sha256
     assert load_bundle(str(bundle_copy)).folder == bundle_copy

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 import avfake.sources
+from avfake.lines import hold
 from avfake.scratch import scratch
 from avfake.sources import Files, Sources
 from avfake.types import AvfakeError
@@ -423,6 +424,9 @@ with scratch() as folder:
     (tmp_path / "avfake-not-ours").mkdir()  # without a lock: somebody else's
     with scratch() as one:
         assert not killed.exists()
+        descriptor = os.open(one.parent, os.O_RDONLY)
+        assert not hold(descriptor)  # nor does systemd sweep it away
+        os.close(descriptor)
         with scratch() as other:
             assert one.exists()
             assert other != one
