@@ -216,7 +216,7 @@ from tests.judges import Slow
 avfake.workers.Models, avfake.cluster._LOOK_EVERY, avfake.cluster._HEADLESS = Slow, 0.5, 2.0
 sys.exit(main(sys.argv[1:]))
 """
-    names, out = [f"slow-{number}.mp4" for number in range(150)], tmp_path / "out.jsonl"
+    names, out = [f"slow-{number}.mp4" for number in range(100)], tmp_path / "out.jsonl"
     listed = tmp_path / "names.txt"
     listed.write_text("\n".join(names))
     command = [sys.executable, "-c", code, "batch", "--list", str(listed), "--out", str(out)]

@@ -172,17 +172,17 @@ def test_the_listener_counts_who_comes_and_ffmpeg_would_come(
     """Opened as it must not be: by name, and a playlist without an allow-list."""
     address = f"http://127.0.0.1:{listener.port}/a.mp4"
     with pytest.raises((urllib.error.URLError, OSError)):
-        urllib.request.urlopen(address, timeout=5)
+        urllib.request.urlopen(address, timeout=2)
     assert listener.visits == 1
     with pytest.raises((av.FFmpegError, OSError)):
-        av.open(address, timeout=5)
+        av.open(address, timeout=2)
     seen = listener.visits
     assert seen > 1
     playlist = tmp_path / "list.m3u8"
     playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{address[:-3]}ts\n")
     allowed = {"protocol_whitelist": "file,http,tcp"}
     with pytest.raises((av.FFmpegError, OSError)):
-        av.open(str(playlist), options=allowed, timeout=5)
+        av.open(str(playlist), options=allowed, timeout=2)
     assert listener.visits > seen
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from avfake.serve import guards
 from avfake.serve import server as server_module
 from avfake.serve.settings import Settings, is_loopback
 from avfake.types import AvfakeError
@@ -245,7 +246,10 @@ def test_a_head_that_never_ends_is_cut_off(server: Client, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("expect", ["", "\nExpect: 100-continue"])
-def test_who_is_refused_holds_no_connection(guarded: Client, expect: str) -> None:
+def test_who_is_refused_holds_no_connection(
+    guarded: Client, expect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guards, "LINGER", 1.0)
     head = f"POST /v1/predictions HTTP/1.1\nHost: localhost\nContent-Length: 9000{expect}"
     with guarded.connect() as connection:
         connection.sendall(head.replace("\n", "\r\n").encode() + b"\r\n\r\n")

@@ -50,7 +50,7 @@ def asked(client: Client, folder: Path, *options: str) -> None:
 
 
 def test_requests_of_all_kinds_get_what_is_described(described: Client, tmp_path: Path) -> None:
-    asked(described, tmp_path, "--max-examples", "15", "--seed", "1", "--max-time", "30")
+    asked(described, tmp_path, "--max-examples", "15", "--seed", "1", "--max-time", "15")
 
 
 @pytest.mark.slow
